@@ -1,0 +1,279 @@
+"""The one runner behind every command: settings in, an action called, an exit code out.
+
+Settings come, weakest first, from defaults, a TOML file (`--config`), the environment
+(`SWITCHYARD_OPTIM__LR`) and flags (`--optim.lr`). All are plain strings or TOML values that the
+settings' own pydantic model checks. pydantic-settings was tried for this and left: it takes JSON
+inside flags and cuts list values at commas, so that a column called `a, b` could not be named.
+
+A command prints what a person wants to read, and as its last line on standard output one JSON
+object. Exit codes: 0 done, 1 an internal failure, 2 a user's mistake, 3 a gate that said no.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import tomllib
+import traceback
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from cluster.errors import SettingError, user_error_in
+
+ENVIRONMENT_PREFIX = "SWITCHYARD_"
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """The base of every settings model: frozen, unknown keys refused, checked when built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, value: Any, info: ValidationInfo) -> Any:
+        """Flags, the environment and TOML have no null: where None is allowed, `none` means it."""
+        if value != "none" or info.field_name is None:
+            return value
+        return None if _is_optional(cls.model_fields[info.field_name].annotation) else value
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """One leaf of a settings model: its dotted key and how it is written on a command line."""
+
+    key: str
+    field: FieldInfo
+
+    @property
+    def name(self) -> str:
+        return self.key if "." in self.key else self.key.replace("_", "-")
+
+
+def run(
+    settings_type: type[Settings],
+    action: Callable[[Any], Mapping[str, Any]],
+    *,
+    program: str,
+    summary: str,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parses, calls `action(settings)`, prints its result as the last line, and exits."""
+    code, result = _attempt(settings_type, action, program, summary, argv)
+    _close_ray()  # before the last line: late output of workers must not follow it
+    sys.stderr.flush()
+    if result is not None:
+        print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
+    sys.exit(code)
+
+
+def _attempt(
+    settings_type: type[Settings],
+    action: Callable[[Any], Mapping[str, Any]],
+    program: str,
+    summary: str,
+    argv: Sequence[str] | None,
+) -> tuple[int, Mapping[str, Any] | None]:
+    try:
+        settings = parse(settings_type, sys.argv[1:] if argv is None else argv, program, summary)
+        return 0, action(settings)
+    except KeyboardInterrupt:
+        return 130, {"error": "Interrupted.", "error_type": "KeyboardInterrupt"}
+    except Exception as error:
+        known = user_error_in(error)
+        if known is None:
+            traceback.print_exc()
+            return 1, {"error": f"{error}", "error_type": type(error).__name__}
+        print(f"{program}: {known}", file=sys.stderr)
+        return known.exit_code, {"error": str(known), "error_type": type(known).__name__}
+
+
+def parse(
+    settings_type: type[S],
+    argv: Sequence[str],
+    program: str,
+    summary: str,
+    environment: Mapping[str, str] | None = None,
+) -> S:
+    """Settings from TOML, environment and flags; raises SettingError with one clear sentence."""
+    flags = list(_flags(settings_type))
+    given = vars(_parser(flags, program, summary).parse_args(list(argv)))
+    values: dict[str, Any] = {}
+    config = given.pop("config")
+    if config is not None:
+        _merge(values, _read_toml(config))
+    _merge(values, _from_environment(settings_type, environment or os.environ))
+    for key, value in given.items():
+        if value is not None:
+            _merge(values, _nested(key.split("."), value))
+    return build(settings_type, values)
+
+
+def build(settings_type: type[S], values: Mapping[str, Any]) -> S:
+    """`settings_type(**values)`, with pydantic's findings told as one sentence."""
+    try:
+        return settings_type.model_validate(values)
+    except ValidationError as error:
+        flags = {flag.key: flag for flag in _flags(settings_type)}
+        raise SettingError(" ".join(_sentence(e, flags) for e in error.errors()[:3])) from None
+
+
+def dotted(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """A settings model as one flat dictionary of dotted keys and plain values."""
+    flat: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            flat |= dotted(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[_Flag]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _flags(field.annotation, f"{prefix}{name}.")
+        else:
+            yield _Flag(prefix + name, field)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises our error instead of printing its usage, and suggests what was meant."""
+
+    known: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        unknown = [w for w in message.split() if w.startswith("--")]
+        if message.startswith("unrecognized arguments") and unknown:
+            word = unknown[0].split("=")[0]
+            near = difflib.get_close_matches(word, self.known, n=3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"See {self.prog} --help."
+            raise SettingError(f"{word} is not a setting of {self.prog}. {hint}")
+        raise SettingError(f"{message}. See {self.prog} --help.")
+
+
+def _parser(flags: Sequence[_Flag], program: str, summary: str) -> _Parser:
+    parser = _Parser(
+        prog=f"python -m {program}",
+        description=summary,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Settings, weakest to strongest: defaults, --config TOML, SWITCHYARD_GROUP__KEY, "
+        "flags.",
+    )
+    parser.known = [f"--{flag.name}" for flag in flags]
+    parser.add_argument("--config", metavar="FILE.toml", help="settings from a TOML file")
+    for flag in flags:
+        names = list(dict.fromkeys([f"--{flag.name}", f"--{flag.key}"]))
+        options: dict[str, Any] = {"dest": flag.key, "help": _help(flag.field), "default": None}
+        if flag.field.annotation is bool:
+            options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
+        else:
+            options["metavar"] = _metavar(flag.field)
+            options["action"] = "append" if _is_list(flag.field.annotation) else "store"
+        parser.add_argument(*names, **options)
+    return parser
+
+
+def _metavar(field: FieldInfo) -> str:
+    for kind in (field.annotation, *typing.get_args(field.annotation)):
+        if typing.get_origin(kind) is typing.Literal:
+            return "|".join(str(choice) for choice in typing.get_args(kind))
+    return "VALUE"
+
+
+def _help(field: FieldInfo) -> str:
+    text = (field.description or "").replace("%", "%%")
+    if field.is_required():
+        return f"{text} (required)"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, tuple):
+        default = " ".join(default)
+    return f"{text} (default: {'none' if default is None else default})"
+
+
+def _is_list(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (list, tuple)
+
+
+def _is_optional(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation)
+    return origin in (typing.Union, types.UnionType) and type(None) in typing.get_args(annotation)
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"--config {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"--config {path} is not valid TOML: {error}.") from None
+
+
+def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        if parts[0] not in model.model_fields:
+            print(f"warning: {name} is not a setting of this command: ignored.", file=sys.stderr)
+            continue
+        leaf = next((f for f in _flags(model) if f.key == ".".join(parts)), None)
+        as_list = leaf is not None and _is_list(leaf.field.annotation)
+        _merge(values, _nested(parts, text.split(os.pathsep) if as_list else text))
+    return values
+
+
+def _nested(parts: Sequence[str], value: Any) -> dict[str, Any]:
+    for part in reversed(parts):
+        value = {part: value}
+    return typing.cast(dict[str, Any], value)
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _sentence(error: ErrorDetails, flags: Mapping[str, _Flag]) -> str:
+    parts = [str(part) for part in error["loc"] if isinstance(part, str)]
+    key = ".".join(parts)
+    flag = next((flags[k] for k in (key, ".".join(parts[:2]), parts[0] if parts else "")
+                 if k in flags), None)
+    if error["type"] == "missing":
+        meaning = f": {flag.field.description}" if flag else ""
+        return f"--{flag.name if flag else key} is needed{meaning}."
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, list(flags), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"{key} is not a setting of this command.{hint}"
+    reason = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
+        return f"{key} = {error['input']!r}: {reason}" + ("" if reason.endswith(".") else ".")
+    default = "" if flag is None or flag.field.default is PydanticUndefined else (
+        f" (default {flag.field.default!r})"
+    )
+    meaning = f" {key} is: {flag.field.description}{default}." if flag else ""
+    return f"{key} = {error['input']!r} is not allowed: it should be {reason}.{meaning}"
+
+
+def _close_ray() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+

@@ -1,0 +1,98 @@
+"""From what a cluster has, or its autoscaler can add, to a plan that can really be scheduled.
+
+Ray waits for ever for what can never be scheduled; here it is refused in one sentence. Knows
+nothing of what the workers do.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.errors import ResourceError
+
+GpuChoice = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The most that a cluster can have: what is up now or what its autoscaler can add."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    autoscaling: bool = False
+
+    def __str__(self) -> str:
+        grows = " with all that its autoscaler can add" if self.autoscaling else ""
+        return f"the cluster{grows} has {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many workers, and what each one claims from Ray and uses."""
+
+    workers: int
+    gpu: bool
+    cpus_per_worker: float
+    threads: int
+    data_cpus: float
+
+    def resources(self) -> dict[str, float]:
+        """What one worker claims, in Ray's names."""
+        claim = {"CPU": self.cpus_per_worker}
+        return claim | {"GPU": 1.0} if self.gpu else claim
+
+
+def capacity() -> Capacity:
+    """What the connected cluster can have at most."""
+    import ray
+    from ray._private.state import state  # the only source of the autoscaler's limits in 2.60
+
+    now = ray.cluster_resources()
+    most = state.get_max_resources_from_cluster_config() or {}
+    alive = sum(1 for node in ray.nodes() if node["Alive"])
+    return Capacity(
+        cpus=max(now.get("CPU", 0.0), float(most.get("CPU", 0))),
+        gpus=max(now.get("GPU", 0.0), float(most.get("GPU", 0))),
+        nodes=max(1, alive),
+        autoscaling=bool(most),
+    )
+
+
+def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan:
+    """The plan for data-parallel workers; ResourceError for what can never be scheduled.
+
+    With GPUs: one worker a GPU, all of them unless `workers` says fewer. On CPUs: one worker a
+    node unless asked for more, since threads inside one process share gradients for nothing. One
+    CPU of the cluster is left to Ray Data, and each worker claims an equal part of the rest.
+    """
+    use_gpu = _use_gpu(have, gpu)
+    most = int(have.gpus) if use_gpu else int(have.cpus)
+    kind = "GPUs" if use_gpu else "CPUs"
+    if most < 1:
+        raise ResourceError(f"{have}: training needs at least one. Start Ray with more {kind}.")
+    count = workers if workers is not None else (most if use_gpu else min(have.nodes, most))
+    if count > most:
+        raise ResourceError(
+            f"scaling.workers is {count}, but {have}, enough for {most} "
+            f"{'worker' if most == 1 else 'workers'}. Set --scaling.workers to at most {most}, or "
+            f"add {kind}."
+        )
+    data_cpus = 1.0 if have.cpus > 1 else max(0.0, have.cpus / 2)
+    share = (have.cpus - data_cpus) / count
+    # Whole CPUs where there are any: Ray places fractions badly on large nodes.
+    cpus = float(int(share)) if share >= 1 else round(share, 3)
+    threads = max(1, int(have.cpus // count)) if not use_gpu else max(1, int(cpus))
+    return Plan(count, use_gpu, cpus, threads, data_cpus)
+
+
+def _use_gpu(have: Capacity, gpu: GpuChoice) -> bool:
+    if gpu == "no":
+        return False
+    if have.gpus >= 1:
+        return True
+    if gpu == "yes":
+        raise ResourceError(
+            f"scaling.gpu is yes, but {have}. Set --scaling.gpu auto or no to train on CPUs, or "
+            "add GPU nodes."
+        )
+    return False

@@ -1,0 +1,133 @@
+"""The only place that calls `ray.init`.
+
+Joins the cluster that `RAY_ADDRESS` names, which a submitted job always has, and else starts a
+Ray of its own on this machine that ends with the program. Knows nothing of what runs on it.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cluster.errors import DataError, SettingError
+from cluster.storage import is_local
+
+# Read by Ray before it starts anything. HAProxy in front of the replicas and Serve's throughput
+# flags take an empty route from about 500 to 4,000 requests a second on two cores.
+SERVE_ENVIRONMENT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+}
+COMMON_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Loading pickled tensor metadata out of a Parquet file runs code from it (CVE-2026-41486).
+    "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "0",
+    # Ray's own notice of a coming change, not something a user of ours can act on.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def connect(*, cpus: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+    """Joins the running cluster or starts a local one; does nothing if already connected.
+
+    `cpus` bounds a Ray started here (default: all of this machine's) and is ignored otherwise.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.update(COMMON_ENVIRONMENT | dict(environment or {}))
+    _be_quiet()
+    address = os.environ.get("RAY_ADDRESS") or None
+    if address is None:
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING
+        )
+        return
+    if address.startswith(("http://", "https://")):
+        raise SettingError(
+            f"RAY_ADDRESS is {address}, the address for submitting jobs. Send the command as a job "
+            "(python -m cluster.submit -- python -m …), or unset RAY_ADDRESS to run it here."
+        )
+    # A cluster whose token is on disk wants the mode said aloud; it may have been started by hand.
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        ray.init(address=address, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        raise SettingError(
+            f"No Ray cluster answers at RAY_ADDRESS={address} ({error}). Start one with "
+            "python -m cluster.local up, or unset RAY_ADDRESS."
+        ) from None
+
+
+def _has_token() -> bool:
+    return bool(
+        os.environ.get("RAY_AUTH_TOKEN")
+        or os.environ.get("RAY_AUTH_TOKEN_PATH")
+        or os.path.exists(os.path.expanduser("~/.ray/auth_token"))
+    )
+
+
+def _be_quiet() -> None:
+    """Turns down what Ray says about itself; warnings about the work stay."""
+    for name in ("ray.data", "ray.tune", "ray.serve", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ray\..*")
+
+
+def streaming_context(*, preserve_order: bool = False) -> None:
+    """Sets Ray Data's defaults of this process: no progress bars, order kept where asked."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = preserve_order
+    for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """Ray's own records of the nodes that are up."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def require_everywhere(uri: str, key: str) -> None:
+    """DataError unless a local path exists on every node, since any of them may read it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if not is_local(uri):
+        return
+    alive = nodes()
+    if len(alive) < 2:
+        return
+    probe = ray.remote(num_cpus=0)(os.path.exists)
+    answers = ray.get(
+        [
+            probe.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(uri)
+            for node in alive
+        ]
+    )
+    missing = [n["NodeManagerAddress"] for n, there in zip(alive, answers, strict=True) if not there]
+    if missing:
+        raise DataError(
+            f"--{key} {uri} is not on {', '.join(missing)}: with {len(alive)} nodes give a path "
+            "that all of them share, or an s3:// or gs:// URI."
+        )
+
+
+def say(message: str) -> None:
+    """One line of progress, on standard error, so that standard output stays the result's."""
+    print(message, file=sys.stderr, flush=True)
+
+
+Say = Callable[[str], None]

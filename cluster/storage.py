@@ -1,0 +1,257 @@
+"""Where data, models and runs lie: URIs through pyarrow's filesystems, publishing, hashes.
+
+A URI is a local path, `s3://…`, `gs://…`, or (for reading) `hf://…`. Knows nothing of what the
+files mean. What is published appears whole or not at all: a local folder is built beside its
+place and renamed; in object storage, where nothing can be renamed, one file named by the caller
+is written last and is the commit.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.fs as pafs
+from pydantic import AfterValidator
+
+from cluster.errors import StorageError
+
+JOB_MARKER = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job
+SCHEMES = ("s3", "gs", "gcs", "hf", "file")
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entrypoint of `ray job submit`."""
+    return JOB_MARKER in os.environ
+
+
+def normal_uri(uri: str) -> str:
+    """An absolute URI; ValueError for a scheme we do not read or a relative path in a job."""
+    if "://" in uri:
+        scheme, _, rest = uri.partition("://")
+        if scheme not in SCHEMES:
+            raise ValueError(
+                f"the scheme {scheme}:// is not supported; use a local path, s3://, gs://, "
+                "or (reading only) hf://."
+            )
+        return str(Path("/" + rest.lstrip("/"))) if scheme == "file" else uri.rstrip("/")
+    if not uri:
+        raise ValueError("it is empty; give a local path, s3://, gs:// or hf://.")
+    path = Path(uri).expanduser()
+    if not path.is_absolute() and in_submitted_job():
+        raise ValueError(
+            "it is a relative path, and a submitted job runs in a copy of the folder it was sent "
+            "from; give an absolute path or an s3:// or gs:// URI."
+        )
+    return os.path.abspath(path)
+
+
+Uri = Annotated[str, AfterValidator(normal_uri)]
+
+
+def is_local(uri: str) -> bool:
+    return "://" not in uri
+
+
+def join(uri: str, *parts: str) -> str:
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def parent(uri: str) -> str:
+    return uri.rstrip("/").rsplit("/", 1)[0]
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The pyarrow filesystem of a URI and the path in it; StorageError where there is none."""
+    if is_local(uri):
+        return pafs.LocalFileSystem(), uri
+    try:
+        found, path = pafs.FileSystem.from_uri(uri)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{uri} cannot be opened: {error}") from None
+    return found, path
+
+
+def exists(uri: str) -> bool:
+    fs, path = filesystem(uri)
+    return bool(_info(fs, uri, path).type != pafs.FileType.NotFound)
+
+
+def is_file(uri: str) -> bool:
+    fs, path = filesystem(uri)
+    return bool(_info(fs, uri, path).type == pafs.FileType.File)
+
+
+def _info(fs: pafs.FileSystem, uri: str, path: str) -> pafs.FileInfo:
+    try:
+        return fs.get_file_info(path)
+    except OSError as error:
+        raise StorageError(f"{uri} cannot be reached: {error}") from None
+
+
+def list_files(uri: str, suffix: str = "") -> list[tuple[str, int]]:
+    """(path inside the filesystem, bytes) of every file below `uri`, sorted by path.
+
+    Hidden files and folders (a leading `.` or `_` below `uri`) are passed over, as every reader
+    of such folders does.
+    """
+    fs, path = filesystem(uri)
+    if _info(fs, uri, path).type == pafs.FileType.File:
+        return [(path, fs.get_file_info(path).size)]
+    infos = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    found = []
+    for info in infos:
+        inside = info.path[len(path) :].strip("/")
+        hidden = any(part[:1] in "._" for part in inside.split("/"))
+        if info.type == pafs.FileType.File and info.path.endswith(suffix) and not hidden:
+            found.append((info.path, info.size))
+    return sorted(found)
+
+
+def read_bytes(uri: str) -> bytes:
+    fs, path = filesystem(uri)
+    try:
+        with fs.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError:
+        raise StorageError(f"{uri} does not exist.") from None
+    except OSError as error:
+        raise StorageError(f"{uri} cannot be read: {error}") from None
+
+
+def read_json(uri: str) -> Any:
+    try:
+        return json.loads(read_bytes(uri))
+    except ValueError as error:
+        raise StorageError(f"{uri} is not valid JSON: {error}.") from None
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Writes one file whole: locally beside its place and renamed, elsewhere in one put."""
+    fs, path = filesystem(uri)
+    try:
+        if is_local(uri):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            beside = f"{path}.{uuid.uuid4().hex[:8]}.partial"
+            Path(beside).write_bytes(data)
+            os.replace(beside, path)
+        else:
+            with fs.open_output_stream(path) as stream:
+                stream.write(data)
+    except OSError as error:
+        raise StorageError(f"{uri} cannot be written: {error}") from None
+
+
+def write_json(uri: str, value: Any) -> None:
+    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def refuse_used(uri: str, key: str = "output") -> None:
+    """StorageError if `uri` already holds something: nothing is ever written over."""
+    if is_file(uri) or (exists(uri) and _holds_anything(uri)):
+        raise StorageError(
+            f"--{key} {uri} already holds files; give a new folder, or remove this one first."
+        )
+
+
+def _holds_anything(uri: str) -> bool:
+    fs, path = filesystem(uri)
+    return bool(fs.get_file_info(pafs.FileSelector(path, recursive=False, allow_not_found=True)))
+
+
+@contextmanager
+def staging(uri: str, commit: Sequence[str]) -> Iterator[str]:
+    """A place to build what will stand at `uri`; published at the end, removed on failure.
+
+    `commit` names the files that make the folder whole. Locally the folder is renamed in one
+    step. In object storage it is built in place, and the caller writes `commit` last.
+    """
+    if not is_local(uri):
+        try:
+            yield uri
+        except BaseException:
+            remove(uri)
+            raise
+        return
+    target = Path(uri)
+    beside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        beside.mkdir(parents=True)
+    except OSError as error:
+        raise StorageError(f"{uri} cannot be written: {error.strerror}.") from None
+    try:
+        yield str(beside)
+        missing = [name for name in commit if not (beside / name).exists()]
+        if missing:
+            raise StorageError(f"{uri} was not published: {', '.join(missing)} was not written.")
+        if target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
+        beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def upload(folder: Path, uri: str, last: str) -> None:
+    """Copies a local folder to `uri` file by file, `last` (the commit) after all others."""
+    fs, path = filesystem(uri)
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    for name in sorted(names, key=lambda n: n == last):
+        target = join(path, name)
+        fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+        with fs.open_output_stream(target) as stream, (folder / name).open("rb") as source:
+            shutil.copyfileobj(source, stream)
+
+
+def publish(folder: Path, uri: str, last: str) -> None:
+    """Makes a finished local folder appear at `uri` in one step; `last` is the commit file."""
+    if is_local(uri):
+        with staging(uri, [last]) as stage:
+            shutil.copytree(folder, stage, dirs_exist_ok=True)
+    else:
+        upload(folder, uri, last)
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """The folder at `uri` as a local one: itself, or a download that lasts as long as the block."""
+    if is_local(uri):
+        yield Path(uri)
+        return
+    with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+        download(uri, Path(folder))
+        yield Path(folder)
+
+
+def download(uri: str, folder: Path) -> None:
+    """Copies every file below `uri` into a local folder."""
+    fs, root = filesystem(uri)
+    for path, _ in list_files(uri):
+        target = folder / path[len(root) :].lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with fs.open_input_stream(path) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+
+
+def remove(uri: str) -> None:
+    """Removes a folder and all in it; no error if there is none."""
+    fs, path = filesystem(uri)
+    if fs.get_file_info(path).type == pafs.FileType.Directory:
+        fs.delete_dir(path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a local file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """A short stable digest (16 hexadecimal digits) of a JSON-like value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

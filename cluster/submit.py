@@ -1,0 +1,141 @@
+"""Sends this folder and a command to a cluster as a job, follows its log, ends as it ends.
+
+    python -m cluster.submit -- python -m jobs.train --data /data/desk --output /runs/desk-1
+
+The job's log is copied to standard output, so that the last line there is the job's own JSON
+object, and the exit code is the job's own. Knows nothing of what the command does.
+"""
+
+import asyncio
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cluster import command
+from cluster.errors import ResourceError, SettingError, SwitchyardError, user_error_in
+from cluster.local import answers, client_environment, read_state
+from cluster.session import say
+
+MIB = 1024 * 1024
+
+
+class Submit(command.Settings):
+    """Settings of `cluster.submit`; what follows `--` is the command."""
+
+    address: str | None = Field(
+        None,
+        description="the cluster's job address (http://…); none: RAY_API_SERVER_ADDRESS, or the "
+        "cluster that cluster.local started from this folder",
+    )
+    working_dir: str = Field(".", description="the folder that is sent")
+    max_mib: float = Field(
+        100.0, gt=0, description="the most that may be sent, in MiB before compression"
+    )
+
+
+def submit(settings: Submit, words: Sequence[str]) -> int:
+    """The job's own exit code; a job that was stopped from outside counts as failed (1)."""
+    if not words:
+        raise SettingError(
+            "No command was given. Example: python -m cluster.submit -- python -m jobs.train "
+            "--data URI --output URI"
+        )
+    address = _address(settings.address)
+    folder = Path(settings.working_dir).resolve()
+    size = check_size(folder, settings.max_mib)
+    client = _client(address)
+    job = client.submit_job(
+        entrypoint=shlex.join(words), runtime_env={"working_dir": str(folder)}
+    )
+    say(f"Job {job}: sent {size / MIB:.1f} MiB to {address}.")
+    try:
+        asyncio.run(_follow(client, job))
+    except KeyboardInterrupt:
+        say(f"The job goes on. To stop it: ray job stop {job} --address {address}")
+        return 130
+    info = client.get_job_info(job)
+    if info.driver_exit_code is not None:
+        return int(info.driver_exit_code)
+    say(f"Job {job} ended as {info.status}: {info.message or 'Ray gives no reason.'}")
+    return 0 if str(info.status) == "SUCCEEDED" else 1
+
+
+def check_size(folder: Path, max_mib: float) -> int:
+    """Bytes that would be sent from `folder`; ResourceError, naming the largest, if too many.
+
+    Ray's own walk is asked, so that .gitignore and .rayignore count as they will when it sends.
+    """
+    from ray._private.runtime_env import packaging
+
+    sizes: dict[str, int] = {}
+
+    def count(path: Path) -> None:
+        if path.is_file():
+            sizes[str(path.relative_to(folder))] = path.stat().st_size
+
+    packaging._dir_travel(folder, [], count, include_gitignore=True)
+    total = sum(sizes.values())
+    if total > max_mib * MIB:
+        largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+        names = ", ".join(f"{name} ({size / MIB:.1f} MiB)" for name, size in largest)
+        raise ResourceError(
+            f"{folder} holds {total / MIB:.0f} MiB that would be sent, and --max-mib is "
+            f"{max_mib:g}. The largest: {names}. Put what the job does not need into .rayignore."
+        )
+    return total
+
+
+def _address(asked: str | None) -> str:
+    address = asked or os.environ.get("RAY_API_SERVER_ADDRESS")
+    if address:
+        return address
+    state = read_state()
+    if state is None or not answers(state):
+        raise SettingError(
+            "No cluster is known. Start one (python -m cluster.local up), or name one with "
+            "--address http://HOST:8265."
+        )
+    os.environ.update(client_environment(state))
+    return str(state["dashboard"])
+
+
+def _client(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise SettingError(f"The cluster at {address} does not take jobs: {error}") from None
+
+
+async def _follow(client: Any, job: str) -> None:
+    async for text in client.tail_job_logs(job):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    try:
+        settings = command.parse(
+            Submit, arguments[:cut], "cluster.submit", str(__doc__).split("\n\n")[0]
+        )
+        sys.exit(submit(settings, arguments[cut + 1 :]))
+    except SwitchyardError as error:
+        known = user_error_in(error) or error
+        print(f"cluster.submit: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)
+
+
+if __name__ == "__main__":
+    main()

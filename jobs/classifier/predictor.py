@@ -1,0 +1,109 @@
+"""Answers from a bundle: text in, the label with its score out, without gradients.
+
+One code path for evaluation, batch prediction and the endpoint, so that they cannot disagree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jobs.classifier import bundle
+from jobs.classifier.encoding import Encoded, Encoder, TokenIds, pad
+from jobs.classifier.precision import Precision, resolve
+
+# What one forward pass takes at most, padding included: large enough to fill two cores, small
+# enough that a batch of long texts stays in the cache.
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers for n texts.
+
+    `labels` int64 [n]: class ids. `scores` float32 [n, classes]: calibrated probabilities at the
+    natural prior. `abstained`, `truncated` bool [n]. The label is the decision; where a decision
+    offset is in force another class may have the higher score.
+    """
+
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    abstained: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+
+    @property
+    def label_scores(self) -> npt.NDArray[np.float32]:
+        """float32 [n]: the score of each row's label."""
+        return np.take_along_axis(self.scores, self.labels[:, None], axis=1)[:, 0]
+
+
+class Predictor:
+    """A loaded bundle."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str | None = None,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+    ) -> None:
+        """Checks and loads the bundle in a local folder; BundleError if it is not sound.
+
+        `device` is a torch device (None: the GPU if there is one); `threads` is for torch.
+        """
+        self.about = bundle.check(folder)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = resolve(precision, self.device)
+        self.encoder = Encoder(folder, self.about.max_tokens)
+        self.network = bundle.load_network(folder).to(self.device)
+        self._offset = torch.tensor(self.about.decision_offset or [0.0], dtype=torch.float32)
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Answers in the order of `texts`."""
+        encoded = self.encoder.encode(texts)
+        return self.answer(encoded)
+
+    def answer(self, encoded: Encoded) -> Predictions:
+        """Answers for texts that are encoded already, in their order."""
+        classes = len(self.about.labels)
+        logits = torch.empty(len(encoded.tokens), classes)
+        order = np.argsort([-len(ids) for ids in encoded.tokens], kind="stable")
+        for rows in self._cut(encoded.tokens, order):
+            logits[rows] = self._forward([encoded.tokens[row] for row in rows])
+        scores = torch.softmax(logits - self._offset, dim=-1).numpy()
+        labels = logits.argmax(dim=-1).numpy()
+        chosen = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+        abstained = chosen < self.about.abstention_threshold
+        return Predictions(labels, scores, abstained, encoded.truncated)
+
+    def _cut(
+        self, tokens: Sequence[TokenIds], order: npt.NDArray[np.int64]
+    ) -> list[npt.NDArray[np.int64]]:
+        """Row numbers of each forward pass: longest first, each within the budget once padded."""
+        cuts, begin = [], 0
+        for position in range(1, len(order) + 1):
+            width = len(tokens[order[begin]])
+            full = width * (position - begin + 1) > BATCH_TOKENS
+            if position == len(order) or full:
+                cuts.append(order[begin:position])
+                begin = position
+        return cuts
+
+    def _forward(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
+        ids, mask = pad(tokens, self.encoder.pad_id)
+        mixed = self.dtype is not torch.float32
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=self.dtype if mixed else None, enabled=mixed),
+        ):
+            output = self.network(
+                input_ids=torch.from_numpy(ids).to(self.device),
+                attention_mask=torch.from_numpy(mask).to(self.device),
+            )
+        return torch.as_tensor(output.logits).float().cpu()

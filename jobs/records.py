@@ -1,0 +1,116 @@
+"""Reading labelled text: what is there, which columns, which rows are fit for use.
+
+Knows nothing of splits or models. Rows go through Ray Data as Arrow tables; none is collected
+here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster import storage
+from cluster.errors import DataError
+from jobs.classifier.text import join_columns
+from jobs.settings import Columns
+
+# A million characters is a book: a mistake in the source, and a stall for the tokenizer.
+MAX_CHARACTERS = 1_000_000
+PATH = "path"  # the column in which Ray Data names the file of a row
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Parquet files at a URI."""
+
+    uri: str
+    files: tuple[tuple[str, int], ...]  # path inside the filesystem, bytes
+    schema: pa.Schema
+
+    @property
+    def size(self) -> int:
+        return sum(size for _, size in self.files)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Rows of one table: `reasons[k]` is None for a row that is fit for use."""
+
+    texts: list[str | None]
+    labels: list[str | None]
+    ids: pa.Array | None
+    reasons: list[str | None]
+
+
+def open_source(uri: str, *, key: str = "source") -> Source:
+    """The source at `uri`; DataError if it is missing, empty or not Parquet."""
+    if not storage.exists(uri):
+        raise DataError(f"--{key} {uri} does not exist.")
+    files = storage.list_files(uri, ".parquet")
+    if not files:
+        raise DataError(f"--{key} {uri} holds no .parquet file.")
+    fs, _ = storage.filesystem(uri)
+    path = files[0][0]
+    try:
+        schema = pq.read_schema(path, filesystem=fs)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"--{key} {path} is not a readable Parquet file: {error}.") from None
+    return Source(uri, tuple(files), schema)
+
+
+def require_columns(source: Source, names: Sequence[str], *, key: str = "source") -> None:
+    """DataError, naming the columns that are there, unless all of `names` are."""
+    missing = [name for name in names if name not in source.schema.names]
+    if missing:
+        raise DataError(
+            f"--{key} {source.uri} has no column {', '.join(map(repr, missing))}. It has: "
+            f"{', '.join(source.schema.names)}. Name others with --columns.text and "
+            "--columns.label."
+        )
+
+
+def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
+    """A Ray Dataset of the source's rows, with the file of each row in the column `path`."""
+    import ray
+
+    fs, _ = storage.filesystem(source.uri)
+    rows = ray.data.read_parquet(
+        [path for path, _ in source.files], filesystem=fs, include_paths=True
+    )
+    return rows if columns is None else rows.select_columns([*dict.fromkeys(columns), PATH])
+
+
+def parse(table: pa.Table, columns: Columns, *, labelled: bool = True) -> Parsed:
+    """Texts, labels and ids of a table, with the reason why a row cannot be used."""
+    texts = join_columns([_strings(table[name]) for name in columns.text])
+    labels = _strings(table[columns.label]) if labelled else ["?"] * len(texts)
+    ids = None if columns.id is None else table[columns.id].combine_chunks()
+    reasons = [_reason(text, label) for text, label in zip(texts, labels, strict=True)]
+    return Parsed(texts, labels, ids, reasons)
+
+
+
+
+def _reason(text: str | None, label: str | None) -> str | None:
+    if text is None:
+        return "null text"
+    if not text.strip():
+        return "empty text"
+    if len(text) > MAX_CHARACTERS:
+        return "over-long text"
+    if label is None:
+        return "null label"
+    return None if label.strip() else "empty label"
+
+
+def _strings(column: pa.ChunkedArray) -> list[str | None]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        raise DataError(
+            "A text or label column holds floating-point numbers; it must hold strings or "
+            "integers. Null integers often become floats in pandas: use the dtype Int64."
+        )
+    return list(column.cast(pa.string()).to_pylist())

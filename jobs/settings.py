@@ -1,0 +1,114 @@
+"""The settings of the jobs, in the one vocabulary: the same dotted key in TOML, flags, environment,
+search space, results and model card.
+
+Each group stands where its owner can find it; commands put them together.
+"""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cluster.command import Settings
+from cluster.resources import GpuChoice
+
+
+class Columns(Settings):
+    """Which columns of the source are read."""
+
+    text: tuple[str, ...] = Field(
+        ("text",), min_length=1,
+        description="text column; give it several times to join several by one newline",
+    )
+    label: str = Field("label", description="label column (string or integer)")
+    id: str | None = Field(None, description="id column, carried through; none: no ids")
+
+
+class Split(Settings):
+    """How prepared data is divided."""
+
+    validation: float = Field(
+        0.1, ge=0, lt=1, description="share of each label's distinct texts for validation (0-1)"
+    )
+    test: float = Field(
+        0.1, ge=0, lt=1, description="share of each label's distinct texts for the test (0-1)"
+    )
+    seed: int = Field(0, ge=0, description="seed of the split")
+
+    @model_validator(mode="after")
+    def _leave_training_rows(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"split.validation and split.test add up to {self.validation + self.test:g}, "
+                "which leaves nothing to train on; their sum must be below 1."
+            )
+        return self
+
+
+class Model(Settings):
+    """The network."""
+
+    name: str = Field(
+        "minilm", description="Hub id, local folder, or minilm (embedded all-MiniLM-L6-v2)"
+    )
+    max_tokens: int = Field(
+        128, ge=4, le=8192, description="tokens of a text that are read; the rest is cut"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of hidden layers and head (0-1)")
+
+
+class Balance(Settings):
+    """What training does about unequal classes; validation and test rows are never touched."""
+
+    strategy: Literal["none", "undersample", "class-weights"] = Field(
+        "none",
+        description="none; undersample: every class cut to the size of the rarest, drawn afresh "
+        "each epoch; class-weights: the loss weighted by inverse frequency",
+    )
+
+
+class Train(Settings):
+    """The run."""
+
+    epochs: int = Field(5, ge=1, description="passes over the (balanced) training rows")
+    batch_tokens: int = Field(
+        1024, ge=16, description="tokens of a global batch, padding included"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="number format; auto: bf16 where the hardware computes in it"
+    )
+    seed: int = Field(0, ge=0, description="seed of head, order, draws and dropout")
+
+
+class Optim(Settings):
+    """AdamW and its schedule."""
+
+    lr: float = Field(2e-4, gt=0, description="peak learning rate of the encoder, per step")
+    head_lr: float | None = Field(
+        1e-3, gt=0, description="peak learning rate of pooler and classifier; none: that of lr"
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="rate of a layer relative to the one above it; 1: all equal"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of training with rising rate")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="how the rate falls after warm-up"
+    )
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of a gradient")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all labels (0-1)")
+
+
+class Scaling(Settings):
+    """Where training runs."""
+
+    workers: int | None = Field(
+        None, ge=1, description="data-parallel workers; none: one a GPU, or one a node on CPUs"
+    )
+    gpu: GpuChoice = Field(
+        "auto", description="auto counts what the autoscaler can add; yes insists"
+    )
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _toml_has_booleans(cls, value: object) -> object:
+        return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value

@@ -1,0 +1,272 @@
+"""The HTML reports, read as a browser would read them: parsed, not matched as one long string."""
+
+import json
+import math
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from jobs.report import data_html, evaluation_html
+
+HOSTILE = "<script>alert('x')</script> & Söhne 支付"
+LABELS = [HOSTILE, "cards", "payments"]
+CONFUSION = [[6, 4, 0], [5, 80, 15], [1, 9, 30]]
+METRICS: dict[str, Any] = {
+    "rows": 1150,
+    "accuracy": 0.7733,
+    "balanced_accuracy": 0.7167,
+    "macro_precision": 0.6756,
+    "macro_recall": 0.7168,
+    "macro_f1": 0.6932,
+    "weighted_precision": 0.7843,
+    "weighted_recall": 0.7734,
+    "weighted_f1": 0.7773,
+    "calibration_error": 0.0312,
+    "coverage": 0.9121,
+    "per_class": {
+        HOSTILE: {"precision": 0.5, "recall": 0.6, "f1": 0.5452, "support": 10},
+        "cards": {"precision": 0.8602, "recall": 0.8, "f1": 0.829, "support": 100},
+        "payments": {"precision": 0.6667, "recall": 0.75, "f1": 0.7059, "support": 40},
+    },
+    "baselines": {
+        "majority": {"accuracy": 0.6667, "macro_f1": 0.2667, "macro_recall": 0.3333},
+        "tf-idf": {"accuracy": 0.75, "macro_f1": 0.6432, "per_class": {"cards": {"f1": 0.8011}}},
+        "zero-shot": None,
+    },
+}
+MANIFEST: dict[str, Any] = {
+    "labels": {
+        HOSTILE: {"train": {"rows": 40, "texts": 39}, "test": {"rows": 10, "texts": 10}},
+        "cards": {
+            "train": {"rows": 1600, "texts": 1500},
+            "validation": {"rows": 200, "texts": 190},
+            "test": {"rows": 200, "texts": 195},
+        },
+    },
+    "rejected": {"empty text": 7, "no label": 12},
+    "duplicates": 31,
+    "conflicts": 4,
+    "seed": 17,
+    "settings": {"split": {"validation": 0.1}, "columns": {"text": ["title", "body"]}},
+    "sources": [{"path": "s3://desk/a.parquet", "bytes": 2_500_000}],
+}
+
+
+class Page(HTMLParser):
+    """What a report holds: the text of its tables, tiles and scripts, and all attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.tables: list[list[list[str]]] = []
+        self.tiles: list[str] = []
+        self.scripts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._texts: list[str] | None = None
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th", "li", "script"):
+            kinds = {"li": self.tiles, "script": self.scripts}
+            self._texts = kinds[tag] if tag in kinds else self.tables[-1][-1]
+            self._texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th", "li", "script"):
+            self._texts = None
+
+    def handle_data(self, data: str) -> None:
+        if self._texts is not None:
+            self._texts[-1] = " ".join(f"{self._texts[-1]} {data}".split())
+
+    def body(self, heading: str) -> list[list[str]]:
+        """The rows, without the headings, of the table whose first heading is `heading`."""
+        return next(table[1:] for table in self.tables if table[0][0] == heading)
+
+
+def evaluation(
+    metrics: dict[str, Any] = METRICS,
+    confusion: list[list[int]] = CONFUSION,
+    labels: list[str] = LABELS,
+) -> Page:
+    facts = {"Bundle": "s3://models/desk/bundle <7>"}
+    return Page(evaluation_html(metrics, confusion, labels, title="Desk <b>7</b>", facts=facts))
+
+
+def data(manifest: dict[str, Any] = MANIFEST) -> Page:
+    return Page(data_html(manifest, title="Desk <b>data</b>"))
+
+
+def many(size: int) -> tuple[dict[str, Any], list[list[int]], list[str]]:
+    """The heaviest report of `size` classes: every cell of the matrix holds rows."""
+    labels = [
+        f"{position} a rather long name of a team, écrit en détail" for position in range(size)
+    ]
+    row = {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    per_class = {label: {**row, "support": size - at} for at, label in enumerate(labels)}
+    return {**METRICS, "per_class": per_class}, [[123] * size for _ in labels], labels
+
+
+@pytest.mark.parametrize("page", [evaluation(), data()], ids=["evaluation", "data"])
+def test_a_label_that_is_markup_stays_text(page: Page) -> None:
+    assert "alert('x')</script>" not in page.html
+    assert not any(script.startswith("alert") for script in page.scripts)
+    assert all(tag != "b" or not attributes for tag, attributes in page.tags)
+    assert "Desk &lt;b&gt;" in page.html
+    assert any(row[0] == HOSTILE for table in page.tables for row in table)
+
+
+@pytest.mark.parametrize("page", [evaluation(), data()], ids=["evaluation", "data"])
+def test_a_report_loads_nothing_from_a_network(page: Page) -> None:
+    assert "http://" not in page.html
+    assert "https://" not in page.html
+    assert "@import" not in page.html
+    loaded = [
+        attributes[name]
+        for _, attributes in page.tags
+        for name in ("src", "href", "srcset", "data", "action", "poster")
+        if name in attributes
+    ]
+    assert loaded == ["data:,"]
+
+
+def test_every_headline_figure_is_the_one_given() -> None:
+    tiles = " | ".join(evaluation().tiles)
+    for figure in ("0.693 Macro F1", "77.3% Accuracy", "71.7% Balanced", "91.2% Coverage"):
+        assert figure in tiles
+    assert "0.031 Calibration error" in tiles
+    assert "1,150 Rows in 3 classes" in tiles
+    assert evaluation().body("Average") == [
+        ["over classes (macro)", "0.676", "0.717", "0.693"],
+        ["over rows (weighted)", "0.784", "0.773", "0.777"],
+    ]
+
+
+def test_every_class_has_its_row_and_the_largest_comes_first() -> None:
+    assert evaluation().body("Class") == [
+        ["cards", "100", "0.860", "0.800", "0.829", "0.801"],
+        ["payments", "40", "0.667", "0.750", "0.706", "–"],
+        [HOSTILE, "10", "0.500", "0.600", "0.545", "–"],
+    ]
+
+
+def test_the_baselines_stand_beside_the_model_with_its_lead() -> None:
+    page = evaluation()
+    assert page.body("") == [
+        ["this model", "77.3%", "0.693", "0.717", ""],
+        ["tf-idf", "75.0%", "0.643", "–", "+5.0"],
+        ["majority", "66.7%", "0.267", "0.333", "+42.7"],
+        ["zero-shot (not measured)", "–", "–", "–", ""],
+    ]
+    assert "The model leads the best baseline" in page.html
+
+
+def test_a_model_behind_its_baseline_is_said_to_trail() -> None:
+    baselines = {"tf-idf": {"accuracy": 0.8, "macro_f1": 0.7135}}
+    page = evaluation({**METRICS, "baselines": baselines})
+    assert "The model trails the best baseline" in page.html
+    assert page.body("")[1][-1] == "-2.0"
+
+
+def test_the_top_confusions_are_counted_and_shared_over_the_true_class() -> None:
+    assert evaluation().body("True class") == [
+        ["cards", "payments", "15", "15.0%"],
+        ["payments", "cards", "9", "22.5%"],
+        ["cards", HOSTILE, "5", "5.0%"],
+        [HOSTILE, "cards", "4", "40.0%"],
+        ["payments", HOSTILE, "1", "2.5%"],
+    ]
+
+
+def test_no_more_than_fifteen_confusions_are_listed() -> None:
+    assert len(evaluation(*many(20)).body("True class")) == 15
+
+
+def test_a_model_without_mistakes_has_no_confusions() -> None:
+    page = evaluation(confusion=[[10, 0, 0], [0, 100, 0], [0, 0, 40]])
+    assert "every row was given its own class" in page.html
+
+
+def test_the_heatmap_gets_the_whole_matrix_in_the_order_of_the_table() -> None:
+    page = evaluation()
+    matrix = json.loads(next(script for script in page.scripts if script.startswith("{")))
+    assert matrix["labels"] == ["cards", "payments", HOSTILE]
+    assert matrix["cells"] == [[0, 80, 1, 15, 2, 5], [0, 9, 1, 30, 2, 1], [0, 4, 2, 6]]
+
+
+def test_the_small_classes_have_a_mean_of_their_own() -> None:
+    tiles = " | ".join(evaluation().tiles)
+    assert "0.829 Largest classes 1 class, 100 rows" in tiles
+    assert "0.545 Smallest classes 1 class, 10 rows" in tiles
+
+
+@pytest.mark.parametrize("size", [2, 77, 300])
+def test_a_report_of_few_or_many_classes_is_whole_and_light(size: int) -> None:
+    page = evaluation(*many(size))
+    assert len(page.body("Class")) == size
+    assert len(page.html.encode()) < 1_500_000
+
+
+def test_figures_that_are_missing_or_not_finite_are_dashes() -> None:
+    page = evaluation({"macro_f1": math.nan, "per_class": {"cards": {"f1": None}}})
+    assert page.tiles[0].startswith("– Macro F1")
+    assert ["cards", "100", "–", "–", "–"] in page.body("Class")
+
+
+def test_a_matrix_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="not 3 by 3"):
+        evaluation(confusion=[[1, 0], [0, 1]])
+
+
+def test_the_data_report_counts_each_label_and_what_undersampling_leaves() -> None:
+    page = data()
+    assert page.body("Label") == [
+        ["cards", "", "2,000", "1,600", "200", "200", "1,885", "40 (2.5%)"],
+        [HOSTILE, "", "50", "40", "0", "10", "49", "40 (100.0%)"],
+    ]
+    assert page.body("Split") == [
+        ["train", "1,640", "80.0%"],
+        ["validation", "200", "9.8%"],
+        ["test", "210", "10.2%"],
+    ]
+    sentence = " ".join(page.html.split())
+    assert "2 × 40 = 80 of 1,640 rows (4.9%)" in sentence
+
+
+def test_the_data_report_shows_the_ratio_and_what_was_left_out() -> None:
+    page = data()
+    tiles = " | ".join(page.tiles)
+    assert "40.0 : 1 Largest to smallest 2,000 rows against 50" in tiles
+    assert "31 Duplicates" in tiles
+    assert "4 Conflicts" in tiles
+    assert "19 Rejected rows" in tiles
+    assert page.body("Reason") == [["no label", "12"], ["empty text", "7"]]
+    assert page.body("Path") == [["s3://desk/a.parquet", "2.5 MB"]]
+    assert "<dt>split.validation</dt><dd>0.1</dd>" in page.html
+    assert "<dt>Seed</dt><dd>17</dd>" in page.html
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {},
+        {"labels": {}},
+        {"labels": {"cards": None}},
+        {"labels": {"cards": {"train": {"rows": 0}}}},
+    ],
+)
+def test_a_data_report_tolerates_missing_fields(manifest: dict[str, Any]) -> None:
+    assert "– Duplicates" in " | ".join(data(manifest).tiles)
+
+
+def test_a_label_without_training_rows_leaves_nothing_to_undersample() -> None:
+    labels = {"cards": {"train": {"rows": 9}}, "rare": {"test": {"rows": 3}}}
+    page = data({"labels": labels})
+    assert page.body("Label")[1] == ["rare", "", "3", "0", "0", "3", "0 (–)"]
