@@ -17,26 +17,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs import desk_words as words
-from jobs.desk_words import Draw, Lines, Slots, Team, one
+from jobs.desk_words import Draw, Slots, Team, one
 
 CHUNK = 1000
 """Rows drawn from one random stream. Changing it changes every desk ever generated."""
 MOST_CLASSES = 3000
+_COLUMNS = ("id", "title", "body", "label", "opened_at", "priority")
 SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("title", pa.string()),
-        ("body", pa.string()),
-        ("label", pa.string()),
-        ("opened_at", pa.timestamp("s")),
-        ("priority", pa.string()),
-    ]
+    [(name, pa.timestamp("s") if name == "opened_at" else pa.string()) for name in _COLUMNS]
 )
 
-# The longest ticket takes about 90 draws; a fixed width keeps a row apart from its neighbours.
+# No ticket can take more than some 145 draws, every slot and typo counted; a fixed width keeps
+# each row independent of how much its neighbours have to say.
 _DRAWS = 160
 _PLAUSIBLE = 0.8  # share of wrongly assigned tickets that went to a neighbouring team
 _MOST_TYPOS = 14
+_SHORT, _LONG = 0.3, 0.85  # quantiles of length that part short, usual and long tickets
 _FIRST_MONDAY = np.datetime64("2022-01-03T00:00:00", "s")
 _WEEKS = 156
 _DAY_WEIGHTS = np.array([24, 20, 18, 17, 15, 3, 3]) / 100
@@ -108,7 +104,9 @@ class Desk:
         it closely, not exactly: wrong assignment moves a few tickets between teams.
         """
         sizes = np.arange(1, self.classes + 1, dtype=np.float64) ** -float(self.skew)
-        return np.asarray(sizes / sizes.sum(), dtype=np.float64)
+        shares = np.asarray(sizes / sizes.sum(), dtype=np.float64)
+        shares.flags.writeable = False  # every chunk is drawn from it
+        return shares
 
     def rows(self, start: int, count: int) -> pa.Table:
         """Tickets `start` to `start + count`, as a table of `SCHEMA`.
@@ -119,8 +117,7 @@ class Desk:
         Raises:
             ValueError: if `start` or `count` is negative.
         """
-        spans = _spans(start, count)
-        tables = [self._table(chunk).slice(low, high - low) for chunk, low, high in spans]
+        tables = [self._table(c).slice(low, high - low) for c, low, high in _spans(start, count)]
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
     def truth(self, start: int, count: int) -> NDArray[np.int64]:
@@ -131,8 +128,7 @@ class Desk:
         Raises:
             ValueError: if `start` or `count` is negative.
         """
-        spans = _spans(start, count)
-        parts = [self._facts(chunk).truth[low:high] for chunk, low, high in spans]
+        parts = [self._facts(c).truth[low:high] for c, low, high in _spans(start, count)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
     @cached_property
@@ -141,18 +137,14 @@ class Desk:
 
     @cached_property
     def _neighbours(self) -> NDArray[np.int64]:
-        # Short lists are repeated to one width, so that a chunk picks with one index.
-        rows = words.neighbours(self.classes)
-        width = max(map(len, rows))
-        return np.array([np.resize(row, width) for row in rows], dtype=np.int64)
+        return np.array(words.neighbours(self.classes), dtype=np.int64)
 
     def _facts(self, chunk: int) -> _Facts:
         # Facts and words have a stream each, so that labels can be counted without writing text.
         rng = np.random.default_rng((self.seed, chunk, 0))
-        # rounding may leave the last cumulative share a hair under 1
-        steps = np.minimum(np.cumsum(self.shares).searchsorted(rng.random(CHUNK), "right"),
-                           self.classes - 1)  # fmt: skip
-        truth = steps.astype(np.int64)
+        # Rounding may leave the last sum a hair under 1, hence the minimum.
+        at = np.cumsum(self.shares).searchsorted(rng.random(CHUNK), "right")
+        truth = np.minimum(at, self.classes - 1).astype(np.int64)
         near = self._neighbours[truth, rng.integers(0, self._neighbours.shape[1], CHUNK)]
         anyone = (truth + rng.integers(1, self.classes, CHUNK)) % self.classes
         wrong = np.where(rng.random(CHUNK) < _PLAUSIBLE, near, anyone)
@@ -161,8 +153,7 @@ class Desk:
         hours = rng.choice(24, CHUNK, p=_HOUR_WEIGHTS / _HOUR_WEIGHTS.sum())
         seconds = 86400 * days + 3600 * hours + rng.integers(0, 3600, CHUNK)
         priority = rng.choice(len(_PRIORITIES), CHUNK, p=_PRIORITY_WEIGHTS)
-        opened = _FIRST_MONDAY + seconds.astype("timedelta64[s]")
-        return _Facts(truth, label, priority, opened)
+        return _Facts(truth, label, priority, _FIRST_MONDAY + seconds.astype("timedelta64[s]"))
 
     def _table(self, chunk: int) -> pa.Table:
         facts = self._facts(chunk)
@@ -170,25 +161,17 @@ class Desk:
         teams = self._teams
         priorities = [_PRIORITIES[at] for at in facts.priority.tolist()]
         stamps = np.datetime_as_string(facts.opened, unit="s").tolist()
-        texts = [
-            _ticket(teams[team], priority, stamp, iter(draw).__next__)
-            for team, priority, stamp, draw in zip(
-                facts.truth.tolist(), priorities, stamps, draws, strict=True
-            )
-        ]
-        first = chunk * CHUNK
+        facing = zip(facts.truth.tolist(), priorities, stamps, draws, strict=True)
+        texts = [_ticket(teams[k], level, at, iter(row).__next__) for k, level, at, row in facing]
         columns = [
-            [f"INC{row:07d}" for row in range(first, first + CHUNK)],
-            [title for title, _ in texts],
-            [body for _, body in texts],
-            [teams[team].label for team in facts.label.tolist()],
+            [f"INC{row:07d}" for row in range(chunk * CHUNK, (chunk + 1) * CHUNK)],
+            *zip(*texts, strict=True),
+            [teams[k].label for k in facts.label.tolist()],
             facts.opened,
             priorities,
         ]
-        return pa.table(
-            [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)],
-            schema=SCHEMA,
-        )
+        arrays = [pa.array(cells, kind) for cells, kind in zip(columns, SCHEMA.types, strict=True)]
+        return pa.table(arrays, schema=SCHEMA)
 
 
 def _spans(start: int, count: int) -> list[tuple[int, int, int]]:
@@ -196,7 +179,7 @@ def _spans(start: int, count: int) -> list[tuple[int, int, int]]:
     if start < 0 or count < 0:
         raise ValueError(f"start is {start} and count is {count}; both must be at least 0.")
     end = start + count
-    chunks = range(start // CHUNK, -(-end // CHUNK)) if count else range(0)
+    chunks = range(start // CHUNK, -(-end // CHUNK) if count else 0)
     return [(c, max(start - c * CHUNK, 0), min(end - c * CHUNK, CHUNK)) for c in chunks]
 
 
@@ -205,91 +188,92 @@ class _Scribe:
 
     def __init__(self, team: Team, priority: str, stamp: str, draw: Draw) -> None:
         self.team, self.priority, self.draw = team, priority, draw
-        self.slots = Slots(team, stamp.replace("T", " "), draw)
+        self.slots = Slots(team, stamp[:-3].replace("T", " "), draw)
 
     def chance(self, share: float) -> bool:
         return self.draw() < share
 
-    def say(self, lines: Lines) -> str:
-        """One phrase of `lines` with this ticket's facts in it."""
-        return self.fill(one(lines, self.draw()))
+    def pick(self, options: Sequence[_T]) -> _T:
+        return one(options, self.draw())
 
     def own(self, options: Sequence[_T]) -> _T:
         """One of the team's own options, leaning to those that this team meets most."""
         return one(options, (self.draw() ** 2 + self.team.taste) % 1.0)
 
-    def fill(self, wordings: tuple[str, ...]) -> str:
-        # Small numbers differ from phrase to phrase; all other facts hold for the whole ticket.
-        self.slots.pop("n", None)
+    def write(self, wordings: tuple[str, ...]) -> str:
+        """A phrase in one of its wordings, with this ticket's facts in it."""
+        self.slots.next_phrase()
         return one(wordings, self.draw()).format_map(self.slots)
 
 
 def _ticket(team: Team, priority: str, stamp: str, draw: Draw) -> tuple[str, str]:
     """Title and body of one ticket; the body may be empty."""
     scribe = _Scribe(team, priority, stamp, draw)
-    title, lead, vague = _complaint(scribe)
-    body = "" if scribe.chance(0.08) else _body(scribe, lead, vague)
-    if body and scribe.chance(0.12):
-        title = scribe.say(words.VAGUE_TITLES)
+    heading, lead, vague = _complaint(scribe)
+    bare = scribe.chance(0.08)
+    if not bare and scribe.chance(0.12):
+        heading = scribe.pick(words.VAGUE_TITLES)
+    title = scribe.write(heading)
+    body = "" if bare else _body(scribe, lead, vague)
     # One pass over both keeps a hurried writer hurried throughout; the mark is never typed.
     title, _, body = _wear(f"{title}\x1f{body}", draw).partition("\x1f")
     look = draw()
-    return (
-        title.upper() if look < 0.03 else title[:1].upper() + title[1:] if look < 0.6 else title
-    ), body
+    if look < 0.03:
+        return title.upper(), body
+    return (title[:1].upper() + title[1:] if look < 0.6 else title), body
 
 
-def _complaint(scribe: _Scribe) -> tuple[str, str, bool]:
+def _complaint(scribe: _Scribe) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Title, first sentence, and whether these leave open what it is that fails."""
-    area, kind = scribe.team.area, scribe.draw()
-    if kind < 0.44:
-        titles, symptoms = scribe.own(area.topics)
-        return scribe.fill(titles), scribe.fill(symptoms), False
-    if kind < 0.76:
-        shared = one(scribe.team.overlaps, scribe.draw())
-        return scribe.say(shared.titles), scribe.say(shared.symptoms), True
-    if kind < 0.90:
-        return scribe.say(words.CAUSE_TITLES), scribe.say(words.CAUSE_SYMPTOMS), False
-    return scribe.say(words.VAGUE_TITLES), scribe.say(words.VAGUE_SYMPTOMS), True
+    kind = scribe.draw()
+    if kind < 0.47:
+        return *scribe.own(scribe.team.area.topics), False
+    if kind < 0.77:
+        shared = scribe.pick(scribe.team.overlaps)
+        return scribe.pick(shared.titles), scribe.pick(shared.symptoms), True
+    if kind < 0.91:
+        return scribe.pick(words.CAUSE_TITLES), scribe.pick(words.CAUSE_SYMPTOMS), False
+    return scribe.pick(words.VAGUE_TITLES), scribe.pick(words.VAGUE_SYMPTOMS), True
 
 
-def _body(scribe: _Scribe, lead: str, vague: bool) -> str:
+def _body(scribe: _Scribe, lead: tuple[str, ...], vague: bool) -> str:
+    """Greeting, a forwarded head, prose, log lines and signature; the prose alone is certain."""
     area, chance, length = scribe.team.area, scribe.chance, scribe.draw()
-    short, long = length < 0.3, length > 0.85
-    prose = [lead]
-    if vague and chance(0.6):
-        prose.append(scribe.say(words.EVIDENCE))
+    prose = _prose(scribe, lead, vague, length)
+    if chance(0.15):
+        prose.append(prose.pop(0))  # some people come to the point last
+    blocks = [" ".join(prose).strip().replace("\n ", "\n")]  # a list ends its own line
+    for share, lines in ((0.08, words.FORWARDS), (0.45, words.GREETINGS)):
+        if chance(share):
+            blocks.insert(0, scribe.write(scribe.pick(lines)))
+    if length > _LONG and chance(0.7):
+        logs = dict.fromkeys(scribe.pick(area.logs) for _ in range(1 + int(scribe.draw() * 3)))
+        blocks += sorted(map(scribe.write, logs))  # a log is in order of time
+    if length > _SHORT and chance(0.5):
+        blocks.append(scribe.write(scribe.pick(words.SIGNOFFS)))
+    return "\n".join(blocks)
+
+
+def _prose(scribe: _Scribe, lead: tuple[str, ...], vague: bool, length: float) -> list[str]:
+    area, chance, pick, long = scribe.team.area, scribe.chance, scribe.pick, length > _LONG
+    phrases = [lead]
+    if vague and chance(0.7):
+        phrases.append(pick(words.EVIDENCE))
     if chance(0.8 if scribe.team.regional else 0.2):
-        prose.append(scribe.say(words.LOCUS))
-    if not short:
-        prose += [
-            scribe.fill(scribe.own(area.details)) for _ in range(2 if long else 1) if chance(0.55)
-        ]
-        for share, lines in (
+        phrases.append(pick(words.LOCUS))
+    if length > _SHORT:
+        phrases += [scribe.own(area.details) for _ in range(1 + long) if chance(0.55)]
+        optional = (
             (0.25, words.STEPS),
             (0.7 if long else 0.15, words.BACKGROUND),
             (0.4, words.CONFUSERS),
-        ):
-            if chance(share):
-                prose.append(scribe.say(lines))
-        if chance(0.4):
-            prose.append(scribe.say(words.IMPACT[scribe.priority]))
+            (0.4, words.IMPACT[scribe.priority]),
+        )
+        phrases += [pick(lines) for share, lines in optional if chance(share)]
         if chance(0.45):
-            prose.append(
-                scribe.fill(scribe.own(area.asks)) if chance(0.4) else scribe.say(words.ASKS)
-            )
-    if chance(0.15):
-        prose.append(prose.pop(0))  # some people come to the point last
-    blocks = [" ".join(prose)]
-    if chance(0.08):
-        blocks.insert(0, scribe.say(words.FORWARDS))
-    if chance(0.45):
-        blocks.insert(0, scribe.say(words.GREETINGS))
-    if long and chance(0.7):
-        blocks += [scribe.say(area.logs) for _ in range(1 + int(scribe.draw() * 3))]
-    if not short and chance(0.5):
-        blocks.append(scribe.say(words.SIGNOFFS))
-    return "\n".join(blocks)
+            phrases.append(scribe.own(area.asks) if chance(0.4) else pick(words.ASKS))
+    # Nobody says the same thing twice in other words, so phrases are told apart before wording.
+    return [scribe.write(wordings) for wordings in dict.fromkeys(phrases)]
 
 
 def _wear(text: str, draw: Draw) -> str:

@@ -485,7 +485,7 @@ ERP = Area(
             twice].
     """),
     details=expand("""
-        Company code {big}, [fiscal year|period] {n}.
+        Company code {n}00, [fiscal year|period] {n}.
         The [document|message] number is {code}.
         Amount about {big} [thousand|] EUR.
         [Auditors|Controlling] ask for it [today|by {day}].
@@ -1340,7 +1340,7 @@ GREETINGS = expand("""
 STEPS = expand("""
     [Restarted|Rebooted] [twice|{n} times|], [no change|same].
     [I have|We] already tried: [restart|log off], [other user|other room], [cache|cookies] cleared.
-    Tried so far:\\n- restart\\n- [other account|colleague's desk]\\n- [waited an hour|prayed]
+    Tried so far:\\n- restart\\n- [other account|colleague's desk]\\n- [waited an hour|prayed]\\n
     Checked the [intranet page|how-to], step {n} [is not there|looks different here].
     The [old|usual] trick from {inc} [did not help|helped for a day].
     On the phone your colleague [reset something|took over my screen], then it [came back|was gone \
@@ -1351,7 +1351,7 @@ BACKGROUND = expand("""
         not|gave up].
     Last time ({inc}) it took [two days|a week] until [someone|the right team] picked it up, \
         [please not again|so I write early].
-    I am in meetings until {time}, after that you reach me under {big}, [or ask|otherwise] {name2}.
+    I am in meetings until {time}, after that you reach me under {tel}, [or ask|otherwise] {name2}.
     [It may|Might] have to do with {chg}, [the note said no impact|nobody told us].
     It is [always|mostly] the same: first [slow|odd], then [nothing|an error], then it is back as \
         if \
@@ -1392,7 +1392,7 @@ IMPACT = {
 ASKS = expand("""
     Please [check|have a look|advise] [as soon as possible|].
     Can [you|someone] [look into|check] this [please|today|]?
-    [Please call|Call] me on {big}[, not by mail|].
+    [Please call|Call] me on {tel}[, not by mail|].
     What [can|should] I do?
     [Thanks for|Need] a quick [fix|reply].
     Please [assign|forward] to the right team.
@@ -1401,7 +1401,7 @@ SIGNOFFS = expand("""
     [Thanks|Thank you|Many thanks|Thx], {who}
     [Best regards|Kind regards|Regards|BR]\\n{who}\\n{dept}, {site}
     [Cheers|Rgds], {who}
-    {who}\\n[ext.|Tel.] {big}, {site}
+    {who}\\n[ext.|Tel.] {tel}, {site}
     [Danke im Voraus|Viele Grüße|Merci d'avance|Cordialement|Gracias|Grazie], {who}
     Sent from my [phone|tablet]
     [Mit freundlichen Grüßen|Med venlig hilsen|Saludos]\\n{who}\\n{dept} {site}
@@ -1423,11 +1423,11 @@ WHEN = expand("""
     on and off since {day}
 """)
 
-# Whole words and their short forms; the desk swaps them in for people in a hurry.
+# What people in a hurry shorten. First letters are left out where both cases are meant.
 ABBREVIATIONS = (
-    ("lease ", "ls "), ("assword", "w"), ("as soon as possible", "asap"), (" because ", " bc "),
+    ("Please ", "Pls "), ("please ", "pls "), ("assword", "w"), ("as soon as possible", "asap"),
     ("roblem", "rob"), ("inutes", "ins"), (" you ", " u "), ("ccount", "cct"), (" and ", " & "),
-    (" message", " msg"), ("anager", "gr"), (" department", " dept"),
+    (" message", " msg"), ("anager", "gr"), (" department", " dept"), (" because ", " bc "),
 )  # fmt: skip
 
 PLATFORMS = (
@@ -1529,7 +1529,10 @@ def _own_place(k: int) -> tuple[str, Region]:
 
 
 def neighbours(classes: int) -> list[list[int]]:
-    """For each team, the numbers of the teams its tickets plausibly stray to: never itself."""
+    """For each team, twelve numbers of teams its tickets plausibly stray to: never its own.
+
+    Most teams have fewer such neighbours, who then come up several times, for a square table.
+    """
     width = len(AREAS)
     number = {area.name: at for at, area in enumerate(AREAS)}
     found = []
@@ -1537,7 +1540,8 @@ def neighbours(classes: int) -> list[list[int]]:
         family = [k % width, k - width, k + width]
         family += [number[name] for name in AREAS[k % width].near]
         usable = [team for team in dict.fromkeys(family) if 0 <= team < classes and team != k]
-        found.append(usable or [(k + 1) % classes])
+        usable = usable or [(k + 1) % classes]
+        found.append([usable[at % len(usable)] for at in range(width)])
     return found
 
 
@@ -1570,7 +1574,7 @@ class Slots(dict[str, str]):
         self.pop("ts", None)
 
     def __missing__(self, slot: str) -> str:
-        fact = self[slot] = _MAKERS[slot](self, self.draw)
+        fact = self[slot] = MAKERS[slot](self, self.draw)
         return fact
 
 
@@ -1587,7 +1591,7 @@ def _person(_: Slots, draw: Draw) -> str:
     return f"{one(FIRST_NAMES, draw())} {one(LAST_NAMES, draw())}"
 
 
-_MAKERS: dict[str, Callable[[Slots, Draw], str]] = {
+MAKERS: dict[str, Callable[[Slots, Draw], str]] = {
     "region": lambda s, d: s.region.name,
     "site": lambda s, d: one(s.region.sites, d()),
     "thing": lambda s, d: one(s.area.things, d()),
@@ -1614,6 +1618,7 @@ _MAKERS: dict[str, Callable[[Slots, Draw], str]] = {
     "ts": lambda s, d: f"{s.minute}:{int(d() * 60):02d}",
     "n": lambda s, d: str(2 + int(d() * 38)),
     "big": lambda s, d: str(100 + int(d() * 8900)),
+    "tel": lambda s, d: str(2000 + int(d() * 7000)),
     "pct": lambda s, d: str(60 + int(d() * 40)),
     "ip": lambda s, d: f"10.{int(d() * 250)}.{int(d() * 250)}.{int(d() * 250)}",
     "room": lambda s, d: f"{int(d() * 8)}.{int(d() * 40):02d}",

@@ -61,7 +61,10 @@ def read_keys(source: Source, columns: Columns) -> Keys:
     """The first pass."""
     wanted = [*columns.text, columns.label]
     found = dataset(source, wanted).map_batches(
-        _keys_of, batch_format="pyarrow", batch_size=None, fn_kwargs={"columns": columns}
+        _keys_of,
+        batch_format="pyarrow",
+        batch_size=None,
+        fn_kwargs={"columns": columns.model_copy(update={"id": None})},
     )
     tables = [t for t in found.iter_batches(batch_format="pyarrow", batch_size=None) if t.num_rows]
     rejected: Counter[str] = Counter()

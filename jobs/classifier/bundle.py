@@ -101,20 +101,6 @@ def check(folder: Path) -> About:
     return read_about(folder)
 
 
-def load_network(folder: Path) -> Any:
-    """The network of a checked bundle, float32, on the CPU, in evaluation mode."""
-    from transformers import AutoModelForSequenceClassification
-
-    return AutoModelForSequenceClassification.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-    ).eval()
-
-
 def versions() -> dict[str, str]:
     """The versions that decide what a bundle's numbers are."""
     packages = ("ray", "torch", "transformers", "tokenizers", "numpy", "pyarrow")

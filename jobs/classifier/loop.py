@@ -81,13 +81,7 @@ def train(
     `network` is a transformers sequence classifier on `device`. `report(metrics, write)` is
     called by every rank, in step; `write(folder)` puts a checkpoint there.
     """
-    optimizer = make_optimizer(
-        network,
-        lr=recipe.lr,
-        head_lr=recipe.head_lr,
-        layer_decay=recipe.layer_decay,
-        weight_decay=recipe.weight_decay,
-    )
+    optimizer = _optimizer(network, recipe)
     at = Position()
     if resume is not None:
         at = checkpoint.read(resume, network=network, optimizer=optimizer)
@@ -131,12 +125,7 @@ def _train_epoch(
             progress / recipe.epochs, warmup_ratio=recipe.warmup_ratio, schedule=recipe.schedule
         )
         set_rates(optimizer, factor)
-        loss = _forward(network, batch, recipe, class_weights, device)
-        # DDP divides the sum of gradients by the number of ranks; this makes it a mean over rows.
-        (loss * (_world() / batch.global_rows)).backward()
-        torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), recipe.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        loss = _step(network, optimizer, batch, recipe, class_weights, device)
         sums += torch.tensor(
             [loss.item(), float(batch.weights.sum()), batch.real_tokens], dtype=torch.float64
         )
@@ -145,21 +134,46 @@ def _train_epoch(
     return {"train_loss": loss_sum / max(1.0, rows), "tokens": real_tokens, "steps": float(steps)}
 
 
-def _forward(
+def _step(
     network: Any,
+    optimizer: torch.optim.Optimizer,
     batch: Batch,
     recipe: Recipe,
     class_weights: torch.Tensor | None,
     device: torch.device,
 ) -> torch.Tensor:
-    """The loss of this rank's rows, summed."""
-    logits = _logits(network, batch, recipe.dtype, device)
-    return cross_entropy_sum(
-        logits,
+    """One update; the loss of this rank's rows, summed."""
+    loss = cross_entropy_sum(
+        _logits(network, batch, recipe.dtype, device),
         batch.labels.to(device),
         batch.weights.to(device),
         class_weights=class_weights,
         label_smoothing=recipe.label_smoothing,
+    )
+    # DDP divides the sum of gradients by the number of ranks; this makes it a mean over rows.
+    (loss * (_world() / batch.global_rows)).backward()
+    torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), recipe.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def step_for_timing(
+    network: Any, recipe: Recipe, device: torch.device
+) -> Callable[[Batch], float]:
+    """One whole training step as a function, for benchmarks and estimates; gives the loss."""
+    optimizer = _optimizer(network, recipe)
+    network.train()
+    return lambda batch: float(_step(network, optimizer, batch, recipe, None, device).item())
+
+
+def _optimizer(network: Any, recipe: Recipe) -> torch.optim.AdamW:
+    return make_optimizer(
+        network,
+        lr=recipe.lr,
+        head_lr=recipe.head_lr,
+        layer_decay=recipe.layer_decay,
+        weight_decay=recipe.weight_decay,
     )
 
 

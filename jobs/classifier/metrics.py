@@ -34,15 +34,14 @@ def from_counts(found: Counts) -> dict[str, float]:
     there = (support + called) > 0
     rows = max(1, int(support.sum()))
     share = support / rows
-    return {
+    means = {
         "accuracy": float(found[0].sum() / rows),
         "balanced_accuracy": float(recall[support > 0].mean()) if (support > 0).any() else 0.0,
-        **_means(
-            "macro",
-            [float(x[there].mean()) if there.any() else 0.0 for x in (precision, recall, f1)],
-        ),
-        **_means("weighted", [float((x * share).sum()) for x in (precision, recall, f1)]),
     }
+    for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+        means[f"macro_{name}"] = float(values[there].mean()) if there.any() else 0.0
+        means[f"weighted_{name}"] = float((values * share).sum())
+    return means
 
 
 def per_class(found: Counts) -> tuple[Floats, Floats, Floats]:

@@ -67,9 +67,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 def position_limit(folder: Path) -> int:
     """The most tokens that the model in `folder` can read at once."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    config = _transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True)
     return int(getattr(config, "max_position_embeddings", 512))
 
 
@@ -80,10 +78,9 @@ def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: in
     The head is drawn from `seed`, so that every worker starts from the same weights.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(seed)
-    return AutoModelForSequenceClassification.from_pretrained(
+    return _transformers().AutoModelForSequenceClassification.from_pretrained(
         str(folder),
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
@@ -97,3 +94,34 @@ def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: in
         dtype=torch.float32,
         attn_implementation="sdpa",
     )
+
+
+def saved_network(folder: Path) -> Any:
+    """The network in a bundle's folder, float32, on the CPU, in evaluation mode."""
+    import torch
+
+    return _transformers().AutoModelForSequenceClassification.from_pretrained(
+        str(folder),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+    ).eval()
+
+
+def encoder_only(folder: Path) -> Any:
+    """The pretrained encoder in `folder` without any head, in evaluation mode."""
+    return _transformers().AutoModel.from_pretrained(
+        str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False
+    ).eval()
+
+
+def _transformers() -> Any:
+    """transformers, told to keep its progress bars and load reports to itself: that a fresh head
+    has no weights yet is known here."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers

@@ -13,6 +13,7 @@ import torch
 
 from jobs.classifier import bundle
 from jobs.classifier.encoding import Encoded, Encoder, TokenIds, pad
+from jobs.classifier.network import saved_network
 from jobs.classifier.precision import Precision, resolve
 
 # What one forward pass takes at most, padding included: large enough to fill two cores, small
@@ -61,7 +62,7 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = resolve(precision, self.device)
         self.encoder = Encoder(folder, self.about.max_tokens)
-        self.network = bundle.load_network(folder).to(self.device)
+        self.network = saved_network(folder).to(self.device)
         self._offset = torch.tensor(self.about.decision_offset or [0.0], dtype=torch.float32)
 
     def predict(self, texts: Sequence[str]) -> Predictions:

@@ -1,0 +1,104 @@
+"""Answers for whole files: Ray Data streams rows through a pool of loaded models.
+
+Shared by evaluation and batch prediction; knows nothing of what becomes of the answers.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cluster import storage
+from cluster.errors import DataError
+from jobs.classifier import bundle
+from jobs.classifier.precision import Precision
+from jobs.classifier.predictor import Predictor
+from jobs.records import MAX_CHARACTERS, Source, dataset, parse
+from jobs.settings import Columns
+
+BATCH_ROWS = 1024
+
+
+class _Answer:
+    """Adds `predicted`, `score` and `abstained` to a batch of rows; one a pool actor.
+
+    A row without a usable text gets no label and is abstained on.
+    """
+
+    def __init__(
+        self, bundle_uri: str, columns: Columns, precision: Precision, threads: int
+    ) -> None:
+        self.columns = columns
+        with storage.local_copy(bundle_uri) as folder:
+            self.predictor = Predictor(folder, precision=precision, threads=threads)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        texts = parse(table, self.columns, labelled=False).texts
+        usable = [text is not None and 0 < len(text.strip()) and len(text) <= MAX_CHARACTERS
+                  for text in texts]
+        found = self.predictor.predict([str(t) for t, ok in zip(texts, usable, strict=True) if ok])
+        names = self.predictor.about.labels
+        answers = iter(zip(found.labels, found.label_scores, found.abstained, strict=True))
+        rows = [next(answers) if ok else None for ok in usable]
+        return (
+            table.append_column(
+                "predicted", pa.array([None if r is None else names[r[0]] for r in rows])
+            )
+            .append_column(
+                "score", pa.array([None if r is None else float(r[1]) for r in rows], pa.float32())
+            )
+            .append_column(
+                "abstained", pa.array([True if r is None else bool(r[2]) for r in rows])
+            )
+        )
+
+
+def about_bundle(uri: str) -> bundle.About:
+    """`bundle.json` of the bundle at a URI, local or not; BundleError if it is not sound."""
+    if storage.is_local(uri):
+        return bundle.check(Path(uri))
+    with tempfile.TemporaryDirectory() as folder:
+        name = storage.join(uri, bundle.COMMIT)
+        if storage.exists(name):
+            (Path(folder) / bundle.COMMIT).write_bytes(storage.read_bytes(name))
+        return bundle.read_about(Path(folder))
+
+
+def columns_for(source: Source, asked: Columns, about: bundle.About, *, key: str) -> Columns:
+    """The text columns to read: those asked for, else the bundle's own, else `text`.
+
+    Prepared data holds the joined text in one column called text, whatever it came from.
+    """
+    if "text" in asked.model_fields_set:
+        return asked
+    for names in (tuple(about.text_columns), ("text",)):
+        if all(name in source.schema.names for name in names):
+            return asked.model_copy(update={"text": names})
+    raise DataError(
+        f"--{key} {source.uri} has neither the text columns of the bundle "
+        f"({', '.join(about.text_columns)}) nor a column text. It has: "
+        f"{', '.join(source.schema.names)}. Name them with --columns.text."
+    )
+
+
+def answered(
+    source: Source, bundle_uri: str, columns: Columns, precision: Precision
+) -> Any:
+    """A Ray Dataset of the source's rows, all columns kept, with the answers beside them."""
+    import ray
+
+    have = ray.cluster_resources()
+    gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
+    # One CPU is left to the tasks that read.
+    actors = gpus or max(1, cpus - 1)
+    threads = max(1, (os.cpu_count() or 1) // actors) if not gpus else 1
+    return dataset(source).map_batches(
+        _Answer,
+        batch_format="pyarrow",
+        batch_size=BATCH_ROWS,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+        num_gpus=1 if gpus else None,
+        fn_constructor_args=(bundle_uri, columns, precision, threads),
+    )

@@ -1,0 +1,116 @@
+"""What a run would cost, measured on a few real steps with a sample of the rows.
+
+The steps run in a task with the resources of one worker, so that a cluster with GPUs is measured
+on a GPU. Knows nothing of what is trained afterwards.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from cluster import storage
+from cluster.resources import Plan
+from jobs import balance
+from jobs.classifier.encoding import TokenIds
+from jobs.prepared import Prepared
+from jobs.trainer import Training
+
+SAMPLE_ROWS = 2000
+STEPS = 6  # the first two warm up and are not counted
+# From the command to the first step and from the last to the bundle, measured on two cores.
+OVERHEAD_S = 30.0
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Tokenized rows in memory, as jobs.classifier.batches.Tokens wants them."""
+
+    shard_rows: list[int]
+    lengths: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+    text_ids: npt.NDArray[np.uint64]
+    tokens: list[TokenIds]
+
+    def read(self, rows: npt.NDArray[np.int64]) -> list[TokenIds]:
+        return [self.tokens[row] for row in rows]
+
+
+def estimate(settings: Training, prepared: Prepared, plan: Plan) -> dict[str, Any]:
+    """Rows, steps and seconds of the run that `settings` describe."""
+    import ray
+
+    measure = ray.remote(num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.gpu else 0)(_measure)
+    texts, labels = _sample(prepared)
+    seconds_per_token, steps_per_row, tokens_per_row = ray.get(
+        measure.remote(
+            settings.model_dump(), list(prepared.labels.names), texts, labels, plan.threads,
+            plan.gpu,
+        )
+    )
+    balanced = balance.plan(settings.balance, prepared.counts("train"))
+    rows = balanced.rows * settings.train.epochs
+    training = rows * tokens_per_row * seconds_per_token / plan.workers
+    return {
+        "rows_per_epoch": balanced.rows,
+        "steps": max(settings.train.epochs, round(rows * steps_per_row)),
+        "expected_seconds": round(training + OVERHEAD_S, 1),
+        "measured_steps": STEPS - 2,
+    }
+
+
+def _sample(prepared: Prepared) -> tuple[list[str], list[str]]:
+    uri = storage.join(prepared.uri, "train")
+    fs, _ = storage.filesystem(uri)
+    texts: list[str] = []
+    labels: list[str] = []
+    for path, _ in storage.list_files(uri, ".parquet"):
+        with pq.ParquetFile(path, filesystem=fs) as file:
+            for batch in file.iter_batches(SAMPLE_ROWS, columns=["text", "label"]):
+                texts += batch["text"].to_pylist()
+                labels += batch["label"].to_pylist()
+                if len(texts) >= SAMPLE_ROWS:
+                    return texts[:SAMPLE_ROWS], labels[:SAMPLE_ROWS]
+    return texts, labels
+
+
+def _measure(
+    values: dict[str, Any], names: list[str], texts: list[str], labels: list[str], threads: int,
+    gpu: bool,
+) -> tuple[float, float, float]:
+    """(seconds a real token, steps a row, tokens a row) on one worker."""
+    import torch
+
+    from jobs.classifier import network
+    from jobs.classifier.batches import batches, plan_epoch
+    from jobs.classifier.encoding import Encoder
+    from jobs.classifier.labels import Labels
+    from jobs.classifier.loop import step_for_timing
+    from jobs.classifier.text import text_ids
+    from jobs.trainer import recipe_of
+
+    settings = Training.model_validate(values)
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if gpu else "cpu")
+    folder = network.model_folder(settings.model.name)
+    encoded = Encoder(folder, settings.model.max_tokens).encode(texts)
+    sample = _Sample(
+        [len(texts)], encoded.lengths, Labels(tuple(names)).encode(labels, where="the sample"),
+        text_ids(texts), encoded.tokens,
+    )
+    plan = list(plan_epoch(sample, seed=0, epoch=0, batch_tokens=settings.train.batch_tokens))
+    model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0).to(device)
+    step = step_for_timing(model, recipe_of(settings, device), device)
+    seconds, tokens = 0.0, 0
+    few = [plan[k % len(plan)] for k in range(STEPS)]
+    for number, batch in enumerate(batches(sample, few, pad_id=0)):
+        began = time.monotonic()
+        step(batch)
+        if number >= 2:
+            seconds += time.monotonic() - began
+            tokens += batch.real_tokens
+    per_row = float(encoded.lengths.mean())
+    return seconds / max(1, tokens), len(plan) / len(texts), per_row

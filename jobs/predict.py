@@ -1,0 +1,75 @@
+"""Labels whole files: every input column, and the answer beside it.
+
+    python -m jobs.predict --bundle /runs/first/bundle --source /data/new --output /data/routed
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cluster import command, session, storage
+from cluster.errors import DataError
+from cluster.storage import Uri
+from jobs import answers
+from jobs.records import PATH, open_source, require_columns
+from jobs.settings import Columns
+
+ANSWERS = ("predicted", "score", "abstained")
+
+
+class Predict(command.Settings):
+    """Settings of `jobs.predict`."""
+
+    bundle: Uri = Field(description="the bundle that answers")
+    source: Uri = Field(description="Parquet file or folder with texts; labels are not needed")
+    output: Uri = Field(description="new folder for the Parquet files")
+    columns: Columns = Columns()
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "fp32", description="number format of the answers; auto: bf16 where it is fast"
+    )
+
+
+def predict(settings: Predict) -> dict[str, Any]:
+    """Streams the source through the model into new files; how many rows."""
+    storage.refuse_used(settings.output)
+    source = open_source(settings.source)
+    taken = [name for name in ANSWERS if name in source.schema.names]
+    if taken:
+        raise DataError(
+            f"--source {settings.source} already has the column {taken[0]}, which the answers "
+            "would overwrite. Rename it first."
+        )
+    about = answers.about_bundle(settings.bundle)
+    columns = answers.columns_for(source, settings.columns, about, key="source")
+    require_columns(source, columns.text)
+    session.connect()
+    session.streaming_context(preserve_order=True)
+    session.require_everywhere(settings.bundle, "bundle")
+    with storage.staging(settings.output, []) as folder:
+        rows = answers.answered(source, settings.bundle, columns, settings.precision)
+        if PATH not in source.schema.names:
+            rows = rows.drop_columns([PATH])
+        fs, path = storage.filesystem(folder)
+        rows.write_parquet(path, filesystem=fs)
+        written = _rows(folder)
+    print(f"Answered {written:,} rows in {settings.output}")
+    return {"output": settings.output, "rows": written}
+
+
+def _rows(folder: str) -> int:
+    import pyarrow.parquet as pq
+
+    fs, _ = storage.filesystem(folder)
+    return sum(
+        pq.read_metadata(path, filesystem=fs).num_rows
+        for path, _ in storage.list_files(folder, ".parquet")
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    command.run(Predict, predict, program="jobs.predict", summary=str(__doc__), argv=argv)
+
+
+if __name__ == "__main__":
+    main()

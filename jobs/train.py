@@ -1,0 +1,129 @@
+"""Fine-tunes BERT on prepared data, data-parallel, and writes a bundle.
+
+    python -m jobs.train --data /data/prepared --output /runs/first
+    python -m jobs.train --data /data/prepared --output /runs/first --resume
+    python -m jobs.train --data /data/prepared --output /runs/first --dry-run
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from cluster import command, resources, session, storage
+from cluster.errors import DataError, SettingError
+from cluster.resources import Plan
+from cluster.storage import Uri
+from jobs import balance, estimate, trainer
+from jobs.classifier import bundle, network
+from jobs.prepared import Prepared, open_prepared
+from jobs.trainer import Training
+
+
+class TrainCommand(Training):
+    """Settings of `jobs.train`."""
+
+    data: Uri = Field(description="prepared data, made by jobs.prepare")
+    output: Uri = Field(description="new folder for the run; the model is in its bundle/")
+    resume: bool = Field(False, description="go on with the run in --output from its last epoch")
+    dry_run: bool = Field(False, description="only say rows, steps, workers and expected time")
+
+    def training(self) -> Training:
+        """The settings that decide what comes out, without the places."""
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+def train(settings: TrainCommand) -> dict[str, Any]:
+    """Trains and publishes the bundle, or says what would be done."""
+    prepared = open_prepared(settings.data)
+    _check(settings, prepared)
+    session.connect()
+    session.streaming_context()
+    session.require_everywhere(settings.data, "data")
+    plan = resources.plan_workers(
+        resources.capacity(), workers=settings.scaling.workers, gpu=settings.scaling.gpu
+    )
+    if settings.dry_run:
+        return _dry_run(settings, prepared, plan)
+    before = prepared.counts("train")
+    after = balance.plan(settings.balance, before).rows_per_class
+    print(balance.histogram(list(prepared.labels.names), before, after), flush=True)
+    stores = trainer.token_stores(prepared, settings.training())
+    best, checkpoint = trainer.fit(
+        settings.training(), prepared, plan, settings.output, stores
+    )
+    with checkpoint.as_directory() as folder:
+        metrics = trainer.make_bundle(
+            settings.training(), prepared, Path(folder), settings.output, _validation(prepared)
+        )
+    return _summary(settings, plan, best, metrics)
+
+
+def _check(settings: TrainCommand, prepared: Prepared) -> None:
+    """Everything that can be known to be wrong before a cluster is asked."""
+    folder = network.model_folder(settings.model.name)
+    most = network.position_limit(folder)
+    if settings.model.max_tokens > most:
+        raise SettingError(
+            f"model.max_tokens = {settings.model.max_tokens}: {settings.model.name} reads at most "
+            f"{most} tokens. Set --model.max_tokens to {most} or less."
+        )
+    if prepared.counts("validation").sum() == 0:
+        raise DataError(
+            f"--data {settings.data} has no validation rows, and the best epoch is chosen on "
+            "them. Prepare it with --split.validation above 0."
+        )
+    if settings.dry_run:
+        return
+    done = storage.exists(storage.join(settings.output, "bundle", bundle.COMMIT))
+    if settings.resume and done:
+        raise SettingError(f"--resume: the run in {settings.output} is finished; see its bundle/.")
+    if settings.resume and not storage.exists(storage.join(settings.output, trainer.RUN_NAME)):
+        raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
+    if not settings.resume:
+        storage.refuse_used(settings.output)
+
+
+def _validation(prepared: Prepared) -> tuple[list[str], list[str]]:
+    fs, path = storage.filesystem(storage.join(prepared.uri, "validation"))
+    table = pq.read_table(path, columns=["text", "label"], filesystem=fs)
+    return table["text"].to_pylist(), table["label"].to_pylist()
+
+
+def _dry_run(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, Any]:
+    found = estimate.estimate(settings.training(), prepared, plan)
+    print(f"Rows an epoch     {found['rows_per_epoch']:>12,}")
+    print(f"Steps             {found['steps']:>12,}  in {settings.train.epochs} epochs")
+    print(f"Workers           {plan.workers:>12,}  "
+          f"{'one GPU each' if plan.gpu else f'{plan.threads} CPU threads each'}")
+    print(f"Expected time     {found['expected_seconds']:>12,.0f}  s, of which "
+          f"{estimate.OVERHEAD_S:.0f} s to start; measured on {found['measured_steps']} steps")
+    return {"dry_run": True, "workers": plan.workers, "gpu": plan.gpu, **found}
+
+
+def _summary(
+    settings: TrainCommand, plan: Plan, best: dict[str, Any], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    place = storage.join(settings.output, "bundle")
+    headline = {k: metrics[k] for k in ("accuracy", "macro_f1", "macro_recall")}
+    print(f"Best epoch {best['epoch']:.0f} of {settings.train.epochs}; on the validation rows: "
+          + ", ".join(f"{k} {v:.4f}" for k, v in headline.items()))
+    print(f"Bundle: {place}")
+    return {
+        "bundle": place,
+        "epoch": int(best["epoch"]),
+        "workers": plan.workers,
+        "gpu": plan.gpu,
+        "tokens_per_second": best["tokens_per_second"],
+        "validation": headline,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    command.run(TrainCommand, train, program="jobs.train", summary=str(__doc__), argv=argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Training on Ray: the token store, a TorchTrainer over data-parallel workers, the bundle.
+
+`train_worker` is where every kind of run enters the loop; it takes plain values alone, so that a
+trial of a search can call it too.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cluster import command, storage
+from cluster.resources import Plan
+from cluster.session import say
+from jobs import balance, evaluation, tokens
+from jobs.classifier import bundle, loop, network, precision
+from jobs.classifier.batches import Batch, batches, plan_epoch, plan_in_order
+from jobs.classifier.checkpoint import weights
+from jobs.classifier.loop import Metrics, Recipe, WriteCheckpoint
+from jobs.classifier.predictor import Predictor
+from jobs.prepared import Prepared
+from jobs.settings import Balance, Model, Optim, Scaling, Train
+
+VALIDATION_TOKENS = 8192
+RUN_NAME = "checkpoints"
+
+
+class Training(command.Settings):
+    """All settings of a run that decide what comes out of it."""
+
+    model: Model = Model()
+    balance: Balance = Balance()
+    train: Train = Train()
+    optim: Optim = Optim()
+    scaling: Scaling = Scaling()
+
+
+@dataclass(frozen=True)
+class StoreFeed:
+    """Batches of one rank out of two token stores."""
+
+    training_store: tokens.TokenStore
+    validation_store: tokens.TokenStore
+    rows_per_class: balance.Ints
+    seed: int
+    batch_tokens: int
+    pad_id: int
+    rank: int
+    world: int
+
+    def training_rows(self, epoch: int) -> int:
+        return int(self.rows_per_class.sum())
+
+    def training(self, epoch: int, start: int) -> Iterator[Batch]:
+        drawn = balance.draw(
+            self.training_store, self.rows_per_class, seed=self.seed, epoch=epoch
+        )
+        plan = plan_epoch(
+            self.training_store,
+            seed=self.seed,
+            epoch=epoch,
+            batch_tokens=self.batch_tokens,
+            drawn=drawn,
+        )
+        return self._batches(self.training_store, plan, start)
+
+    def validation(self) -> Iterator[Batch]:
+        plan = plan_in_order(self.validation_store, batch_tokens=VALIDATION_TOKENS)
+        return self._batches(self.validation_store, plan, 0)
+
+    def _batches(self, store: tokens.TokenStore, plan: Any, start: int) -> Iterator[Batch]:
+        return batches(
+            store, plan, pad_id=self.pad_id, rank=self.rank, world=self.world, start=start
+        )
+
+
+def worker_config(
+    settings: Training, prepared: Prepared, plan: Plan, stores: Mapping[str, str]
+) -> dict[str, Any]:
+    """The plain values that every worker gets."""
+    balanced = balance.plan(settings.balance, prepared.counts("train"))
+    return {
+        "settings": settings.model_dump(),
+        "labels": list(prepared.labels.names),
+        "stores": dict(stores),
+        "rows_per_class": balanced.rows_per_class.tolist(),
+        "class_weights": (
+            None if balanced.class_weights is None else balanced.class_weights.tolist()
+        ),
+        "threads": plan.threads,
+        "gpu": plan.gpu,
+    }
+
+
+def recipe_of(settings: Training, device: torch.device) -> Recipe:
+    """The loop's plain values."""
+    optim = settings.optim.model_dump()
+    return Recipe(
+        epochs=settings.train.epochs,
+        dtype=precision.resolve(settings.train.precision, device),
+        **optim,
+    )
+
+
+def train_worker(
+    config: Mapping[str, Any],
+    report: Callable[[Metrics, WriteCheckpoint], None],
+    *,
+    rank: int = 0,
+    world: int = 1,
+    resume: Path | None = None,
+) -> None:
+    """One rank of a run, in whatever process it is called."""
+    settings = Training.model_validate(config["settings"])
+    torch.set_num_threads(config["threads"])
+    device = torch.device("cuda" if config["gpu"] else "cpu")
+    seed = settings.train.seed
+    folder = network.model_folder(settings.model.name)
+    model = network.new_network(
+        folder, config["labels"], dropout=settings.model.dropout, seed=seed
+    ).to(device)
+    feed = StoreFeed(
+        tokens.TokenStore(config["stores"]["train"]),
+        tokens.TokenStore(config["stores"]["validation"]),
+        np.array(config["rows_per_class"], dtype=np.int64),
+        seed,
+        settings.train.batch_tokens,
+        int(model.config.pad_token_id or 0),
+        rank,
+        world,
+    )
+    torch.manual_seed(seed + 1 + rank)  # dropout differs between ranks
+    class_weights = config["class_weights"]
+    loop.train(
+        model,
+        feed,
+        recipe_of(settings, device),
+        report=report,
+        device=device,
+        class_weights=None if class_weights is None else torch.tensor(class_weights).float(),
+        resume=resume,
+    )
+
+
+def _ray_worker(config: dict[str, Any]) -> None:
+    """`train_worker` under Ray Train: reports go to Ray, checkpoints too."""
+    import ray.train
+
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+
+    def report(metrics: Metrics, write: WriteCheckpoint) -> None:
+        if rank == 0:
+            # Ray Train replaces print by a logger of its own, which would say it twice.
+            sys.stdout.write(progress_line(metrics) + "\n")
+            sys.stdout.flush()
+        with tempfile.TemporaryDirectory() as folder:
+            made = None
+            if rank == 0:
+                write(Path(folder))
+                made = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=made)
+
+    latest = ray.train.get_checkpoint()
+    if latest is None:
+        train_worker(config, report, rank=rank, world=world)
+        return
+    with latest.as_directory() as folder:
+        train_worker(config, report, rank=rank, world=world, resume=Path(folder))
+
+
+def progress_line(metrics: Metrics) -> str:
+    """One line an epoch, for a person."""
+    return (
+        f"epoch {metrics['epoch']:.0f}: loss {metrics['train_loss']:.4f}, validation macro-F1 "
+        f"{metrics['macro_f1']:.4f}, accuracy {metrics['accuracy']:.4f}, "
+        f"{metrics['tokens_per_second']:,.0f} tokens/s, {metrics['epoch_seconds']:.1f} s"
+    )
+
+
+def token_stores(prepared: Prepared, settings: Training) -> dict[str, str]:
+    """The stores of training and validation rows, made now if they are not there yet."""
+    folder = network.model_folder(settings.model.name)
+    return {
+        split: tokens.ensure(prepared, split, folder, settings.model.max_tokens)
+        for split in ("train", "validation")
+    }
+
+
+def fit(
+    settings: Training, prepared: Prepared, plan: Plan, output: str, stores: Mapping[str, str]
+) -> tuple[dict[str, Any], Any]:
+    """Trains; the figures of the best epoch (by macro-F1) and its Ray checkpoint."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    config = worker_config(settings, prepared, plan, stores)
+    trainer = TorchTrainer(
+        _ray_worker,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers, use_gpu=plan.gpu, resources_per_worker=plan.resources()
+        ),
+        run_config=RunConfig(
+            name=RUN_NAME,
+            storage_path=output,
+            failure_config=FailureConfig(max_failures=3),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=2,
+                checkpoint_score_attribute="macro_f1",
+                checkpoint_score_order="max",
+            ),
+        ),
+    )
+    say(f"Training with {plan.workers} {'GPU' if plan.gpu else 'CPU'} worker(s) …")
+    result = trainer.fit()
+    if result.error is not None:
+        raise result.error
+    checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["macro_f1"])
+    return dict(metrics), checkpoint
+
+
+def make_bundle(
+    settings: Training,
+    prepared: Prepared,
+    weights_folder: Path,
+    output: str,
+    validation: tuple[list[str], list[str]],
+) -> dict[str, Any]:
+    """Builds, measures on the validation rows, and publishes the bundle; its metrics.
+
+    The bundle is made twice: once to answer the validation rows as users will see it answer,
+    and then with the figures of those answers.
+    """
+    names = prepared.labels.names
+    folder = network.model_folder(settings.model.name)
+    model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0)
+    model.load_state_dict(weights(weights_folder))
+    counts = prepared.counts("train")
+    about = bundle.About(
+        labels=list(names),
+        max_tokens=settings.model.max_tokens,
+        text_columns=prepared.text_columns,
+        training_prior=balance.plan(settings.balance, counts).prior.tolist(),
+        natural_prior=(counts / counts.sum()).tolist(),
+        decision_offset=[0.0] * len(names),
+        configuration=command.dotted(settings),
+        data={"uri": prepared.uri},
+        manifest_digest=prepared.digest,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=bundle.versions(),
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        draft = Path(temporary) / "draft"
+        bundle.write(
+            draft, network=model, tokenizer_folder=folder, about=about, metrics={}, card=""
+        )
+        texts, labels = validation
+        answers = Predictor(draft, threads=os.cpu_count()).predict(texts)
+        truth = prepared.labels.encode(labels, where="the validation split")
+        metrics = evaluation.figures(truth, answers, names)
+        finished = Path(temporary) / "bundle"
+        card = bundle.card(about, metrics, labels=names, title="Ticket router")
+        bundle.write(
+            finished, network=model, tokenizer_folder=folder, about=about, metrics=metrics,
+            card=card,
+        )
+        storage.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
+    return metrics
