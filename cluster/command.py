@@ -252,8 +252,10 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
 def _sentence(error: ErrorDetails, flags: Mapping[str, _Flag]) -> str:
     parts = [str(part) for part in error["loc"] if isinstance(part, str)]
     key = ".".join(parts)
-    flag = next((flags[k] for k in (key, ".".join(parts[:2]), parts[0] if parts else "")
-                 if k in flags), None)
+    flag = next(
+        (flags[k] for k in (key, ".".join(parts[:2]), parts[0] if parts else "") if k in flags),
+        None,
+    )
     if error["type"] == "missing":
         meaning = f": {flag.field.description}" if flag else ""
         return f"--{flag.name if flag else key} is needed{meaning}."
@@ -264,8 +266,10 @@ def _sentence(error: ErrorDetails, flags: Mapping[str, _Flag]) -> str:
     reason = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":
         return f"{key} = {error['input']!r}: {reason}" + ("" if reason.endswith(".") else ".")
-    default = "" if flag is None or flag.field.default is PydanticUndefined else (
-        f" (default {flag.field.default!r})"
+    default = (
+        ""
+        if flag is None or flag.field.default is PydanticUndefined
+        else (f" (default {flag.field.default!r})")
     )
     meaning = f" {key} is: {flag.field.description}{default}." if flag else ""
     return f"{key} = {error['input']!r} is not allowed: it should be {reason}.{meaning}"
@@ -275,5 +279,3 @@ def _close_ray() -> None:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
-
-

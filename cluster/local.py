@@ -186,7 +186,9 @@ def _wait(ready: Callable[[], bool], temp: Path, what: str) -> None:
     while not ready():
         if not _processes(str(temp)) or time.monotonic() > limit:
             tail = "".join(p.read_text(errors="replace")[-1500:] for p in temp.glob("*.log"))
-            raise SwitchyardError(f"{what} did not start within {START_LIMIT_S} s. Ray said:\n{tail}")
+            raise SwitchyardError(
+                f"{what} did not start within {START_LIMIT_S} s. Ray said:\n{tail}"
+            )
         time.sleep(0.2)
 
 
@@ -311,7 +313,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     settings, action = verbs[verb]
     command.run(
-        settings, action, program=f"cluster.local {verb}", summary=str(action.__doc__),
+        settings,
+        action,
+        program=f"cluster.local {verb}",
+        summary=str(action.__doc__),
         argv=words[1:],
     )
 

@@ -76,6 +76,11 @@ def _be_quiet() -> None:
     """Turns down what Ray says about itself; warnings about the work stay."""
     for name in ("ray.data", "ray.tune", "ray.serve", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in (
+        "ray._private.authentication.authentication_token_setup",  # that authentication is on
+        "ray.data._internal.progress",  # that its progress bars are off
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ray\..*")
 
 
@@ -117,7 +122,9 @@ def require_everywhere(uri: str, key: str) -> None:
             for node in alive
         ]
     )
-    missing = [n["NodeManagerAddress"] for n, there in zip(alive, answers, strict=True) if not there]
+    missing = [
+        n["NodeManagerAddress"] for n, there in zip(alive, answers, strict=True) if not there
+    ]
     if missing:
         raise DataError(
             f"--{key} {uri} is not on {', '.join(missing)}: with {len(alive)} nodes give a path "

@@ -50,9 +50,7 @@ def submit(settings: Submit, words: Sequence[str]) -> int:
     folder = Path(settings.working_dir).resolve()
     size = check_size(folder, settings.max_mib)
     client = _client(address)
-    job = client.submit_job(
-        entrypoint=shlex.join(words), runtime_env={"working_dir": str(folder)}
-    )
+    job = client.submit_job(entrypoint=shlex.join(words), runtime_env={"working_dir": str(folder)})
     say(f"Job {job}: sent {size / MIB:.1f} MiB to {address}.")
     try:
         asyncio.run(_follow(client, job))

@@ -36,8 +36,10 @@ class _Answer:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         texts = parse(table, self.columns, labelled=False).texts
-        usable = [text is not None and 0 < len(text.strip()) and len(text) <= MAX_CHARACTERS
-                  for text in texts]
+        usable = [
+            text is not None and len(text.strip()) > 0 and len(text) <= MAX_CHARACTERS
+            for text in texts
+        ]
         found = self.predictor.predict([str(t) for t, ok in zip(texts, usable, strict=True) if ok])
         names = self.predictor.about.labels
         answers = iter(zip(found.labels, found.label_scores, found.abstained, strict=True))
@@ -49,9 +51,7 @@ class _Answer:
             .append_column(
                 "score", pa.array([None if r is None else float(r[1]) for r in rows], pa.float32())
             )
-            .append_column(
-                "abstained", pa.array([True if r is None else bool(r[2]) for r in rows])
-            )
+            .append_column("abstained", pa.array([True if r is None else bool(r[2]) for r in rows]))
         )
 
 
@@ -83,9 +83,7 @@ def columns_for(source: Source, asked: Columns, about: bundle.About, *, key: str
     )
 
 
-def answered(
-    source: Source, bundle_uri: str, columns: Columns, precision: Precision
-) -> Any:
+def answered(source: Source, bundle_uri: str, columns: Columns, precision: Precision) -> Any:
     """A Ray Dataset of the source's rows, all columns kept, with the answers beside them."""
     import ray
 

@@ -5,7 +5,6 @@ the training rows alone.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,5 +94,3 @@ def histogram(names: list[str], before: Ints, after: Ints, width: int = 40) -> s
         bar = "█" * min(kept, full) + "░" * max(0, full - kept)
         lines.append(f"{names[c]:<{longest}}  {before[c]:>9,} {after[c]:>9,}  {bar}")
     return "\n".join(lines)
-
-

@@ -44,8 +44,9 @@ def measure(
             texts, train, questions["text"], model_name, max_tokens
         ),
     }
-    return {name: _figures(truth, predicted, names, len(train)) for name, predicted in
-            found.items()}
+    return {
+        name: _figures(truth, predicted, names, len(train)) for name, predicted in found.items()
+    }
 
 
 def _figures(
@@ -67,9 +68,7 @@ def _sample(prepared_uri: str, seed: int) -> tuple[list[str], list[str]]:
     return table["text"].to_pylist(), table["label"].to_pylist()
 
 
-def _tfidf(
-    texts: list[str], labels: npt.NDArray[Any], questions: list[str]
-) -> npt.NDArray[Any]:
+def _tfidf(texts: list[str], labels: npt.NDArray[Any], questions: list[str]) -> npt.NDArray[Any]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -82,7 +81,10 @@ def _tfidf(
 
 
 def _frozen(
-    texts: list[str], labels: npt.NDArray[Any], questions: list[str], model_name: str,
+    texts: list[str],
+    labels: npt.NDArray[Any],
+    questions: list[str],
+    model_name: str,
     max_tokens: int,
 ) -> npt.NDArray[Any]:
     from sklearn.linear_model import LogisticRegression

@@ -47,7 +47,11 @@ def estimate(settings: Training, prepared: Prepared, plan: Plan) -> dict[str, An
     texts, labels = _sample(prepared)
     seconds_per_token, steps_per_row, tokens_per_row = ray.get(
         measure.remote(
-            settings.model_dump(), list(prepared.labels.names), texts, labels, plan.threads,
+            settings.model_dump(),
+            list(prepared.labels.names),
+            texts,
+            labels,
+            plan.threads,
             plan.gpu,
         )
     )
@@ -78,7 +82,11 @@ def _sample(prepared: Prepared) -> tuple[list[str], list[str]]:
 
 
 def _measure(
-    values: dict[str, Any], names: list[str], texts: list[str], labels: list[str], threads: int,
+    values: dict[str, Any],
+    names: list[str],
+    texts: list[str],
+    labels: list[str],
+    threads: int,
     gpu: bool,
 ) -> tuple[float, float, float]:
     """(seconds a real token, steps a row, tokens a row) on one worker."""
@@ -98,8 +106,11 @@ def _measure(
     folder = network.model_folder(settings.model.name)
     encoded = Encoder(folder, settings.model.max_tokens).encode(texts)
     sample = _Sample(
-        [len(texts)], encoded.lengths, Labels(tuple(names)).encode(labels, where="the sample"),
-        text_ids(texts), encoded.tokens,
+        [len(texts)],
+        encoded.lengths,
+        Labels(tuple(names)).encode(labels, where="the sample"),
+        text_ids(texts),
+        encoded.tokens,
     )
     plan = list(plan_epoch(sample, seed=0, epoch=0, batch_tokens=settings.train.batch_tokens))
     model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0).to(device)

@@ -49,9 +49,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     columns = answers.columns_for(source, settings.columns, about, key="source")
     has_id = columns.id is None and "id" in source.schema.names
     columns = columns.model_copy(update={"id": "id" if has_id else columns.id})
-    require_columns(
-        source, [*columns.text, columns.label, *([columns.id] if columns.id else [])]
-    )
+    require_columns(source, [*columns.text, columns.label, *([columns.id] if columns.id else [])])
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
@@ -63,14 +61,24 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
         if settings.baselines:
             found["baselines"] = _baselines(about, predictions)
         report = evaluation_html(
-            found, matrix, about.labels, title="How well tickets are routed",
+            found,
+            matrix,
+            about.labels,
+            title="How well tickets are routed",
             facts=_facts(settings, about, rejected),
         )
         storage.write_bytes(storage.join(folder, "report.html"), report.encode())
         storage.write_json(storage.join(folder, "metrics.json"), found)
     print(evaluation.table(found))
-    headline = ("rows", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1",
-                "calibration_error", "coverage")
+    headline = (
+        "rows",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "weighted_f1",
+        "calibration_error",
+        "coverage",
+    )
     return {"output": settings.output, "rejected": rejected} | {k: found[k] for k in headline}
 
 
@@ -122,7 +130,9 @@ def _figures(table: pa.Table, about: bundle.About) -> tuple[dict[str, Any], list
     truth = labels.encode(table["label"].to_pylist(), where="the source")
     predicted = labels.encode(table["predicted"].to_pylist(), where="the predictions")
     found = evaluation.from_columns(
-        truth, predicted, table["score"].to_numpy(),
+        truth,
+        predicted,
+        table["score"].to_numpy(),
         np.asarray(pc.cast(table["abstained"], pa.int8()).to_numpy(), dtype=np.bool_),
         about.labels,
     )

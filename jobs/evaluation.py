@@ -10,9 +10,7 @@ from jobs.classifier import metrics
 from jobs.classifier.predictor import Predictions
 
 
-def figures(
-    truth: npt.NDArray[Any], answers: Predictions, names: Sequence[str]
-) -> dict[str, Any]:
+def figures(truth: npt.NDArray[Any], answers: Predictions, names: Sequence[str]) -> dict[str, Any]:
     """`metrics.json` without its baselines; `truth` int [n] holds class ids."""
     return from_columns(truth, answers.labels, answers.label_scores, answers.abstained, names)
 

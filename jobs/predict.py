@@ -1,6 +1,6 @@
 """Labels whole files: every input column, and the answer beside it.
 
-    python -m jobs.predict --bundle /runs/first/bundle --source /data/new --output /data/routed
+python -m jobs.predict --bundle /runs/first/bundle --source /data/new --output /data/routed
 """
 
 from collections.abc import Sequence

@@ -92,10 +92,16 @@ def _keys_of(table: pa.Table, columns: Columns) -> pa.Table:
     parsed = parse(table, columns)
     good = [k for k, reason in enumerate(parsed.reasons) if reason is None]
     ids = text_ids(str(parsed.texts[k]) for k in good)
-    pairs = pa.table(
-        {"text_id": pa.array(ids, pa.uint64()),
-         "label": pa.array([parsed.labels[k] for k in good], pa.string())}
-    ).group_by(["text_id", "label"]).aggregate([([], "count_all")])
+    pairs = (
+        pa.table(
+            {
+                "text_id": pa.array(ids, pa.uint64()),
+                "label": pa.array([parsed.labels[k] for k in good], pa.string()),
+            }
+        )
+        .group_by(["text_id", "label"])
+        .aggregate([([], "count_all")])
+    )
     reasons = Counter(reason for reason in parsed.reasons if reason is not None)
     return pa.table(
         {
@@ -175,8 +181,13 @@ def _write_block(table: pa.Table, columns: Columns, assigned: Any, folder: str) 
     return pa.Table.from_pylist(
         told,
         schema=pa.schema(
-            {"kind": pa.string(), "split": pa.string(), "label": pa.string(), "rows": pa.int64(),
-             "text_id": pa.uint64()}
+            {
+                "kind": pa.string(),
+                "split": pa.string(),
+                "label": pa.string(),
+                "rows": pa.int64(),
+                "text_id": pa.uint64(),
+            }
         ),
     )
 
@@ -298,15 +309,24 @@ def prepare(
         seed=split.seed,
     )
     assignment = Assignment(
-        labels.names, cuts, split.seed,
-        texts.ids[texts.conflicting], texts.owners[texts.conflicting], leaks,
+        labels.names,
+        cuts,
+        split.seed,
+        texts.ids[texts.conflicting],
+        texts.owners[texts.conflicting],
+        leaks,
     )
     say("Writing every row to its side …")
     rows, rejected, conflict_texts = write_rows(source, columns, assignment, folder)
     if test_source is not None:
         given = Assignment(
-            labels.names, cuts, split.seed, np.zeros(0, np.uint64), np.zeros(0, np.int32),
-            np.zeros(0, np.uint64), side=TEST,
+            labels.names,
+            cuts,
+            split.seed,
+            np.zeros(0, np.uint64),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.uint64),
+            side=TEST,
         )
         test_rows, test_rejected, _ = write_rows(test_source, columns, given, folder)
         rows, rejected = rows + test_rows, rejected + test_rejected
@@ -381,4 +401,3 @@ def _distinct(
         everywhere = np.full(len(given.ids), TEST, dtype=np.int8)
         counts += splits.table(everywhere, given.owners, len(labels))
     return counts
-

@@ -91,8 +91,6 @@ def parse(table: pa.Table, columns: Columns, *, labelled: bool = True) -> Parsed
     return Parsed(texts, labels, ids, reasons)
 
 
-
-
 def _reason(text: str | None, label: str | None) -> str | None:
     if text is None:
         return "null text"

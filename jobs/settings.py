@@ -16,7 +16,8 @@ class Columns(Settings):
     """Which columns of the source are read."""
 
     text: tuple[str, ...] = Field(
-        ("text",), min_length=1,
+        ("text",),
+        min_length=1,
         description="text column; give it several times to join several by one newline",
     )
     label: str = Field("label", description="label column (string or integer)")
@@ -69,10 +70,8 @@ class Balance(Settings):
 class Train(Settings):
     """The run."""
 
-    epochs: int = Field(5, ge=1, description="passes over the (balanced) training rows")
-    batch_tokens: int = Field(
-        1024, ge=16, description="tokens of a global batch, padding included"
-    )
+    epochs: int = Field(6, ge=1, description="passes over the (balanced) training rows")
+    batch_tokens: int = Field(1024, ge=16, description="tokens of a global batch, padding included")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="number format; auto: bf16 where the hardware computes in it"
     )
@@ -82,12 +81,12 @@ class Train(Settings):
 class Optim(Settings):
     """AdamW and its schedule."""
 
-    lr: float = Field(2e-4, gt=0, description="peak learning rate of the encoder, per step")
+    lr: float = Field(3e-4, gt=0, description="peak learning rate of the encoder, per step")
     head_lr: float | None = Field(
-        1e-3, gt=0, description="peak learning rate of pooler and classifier; none: that of lr"
+        2e-3, gt=0, description="peak learning rate of pooler and classifier; none: that of lr"
     )
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="rate of a layer relative to the one above it; 1: all equal"
+        0.9, gt=0, le=1, description="rate of a layer relative to the one above it; 1: all equal"
     )
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of training with rising rate")
@@ -95,7 +94,7 @@ class Optim(Settings):
         "linear", description="how the rate falls after warm-up"
     )
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a gradient")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all labels (0-1)")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="mass spread over all labels (0-1)")
 
 
 class Scaling(Settings):

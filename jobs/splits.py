@@ -112,4 +112,3 @@ def member(ids: Hashes, of: Hashes) -> npt.NDArray[np.bool_]:
         return np.zeros(len(ids), dtype=np.bool_)
     places = np.minimum(np.searchsorted(of, ids), len(of) - 1)
     return np.asarray(of[places] == ids, dtype=np.bool_)
-

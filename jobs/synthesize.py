@@ -58,10 +58,14 @@ def synthesize(settings: Synthesize) -> dict[str, Any]:
         )
     shares = sorted(zip(desk.shares.tolist(), desk.labels, strict=True), reverse=True)
     print(f"Wrote {written:,} tickets of {settings.classes} teams to {settings.output}")
-    print(f"  largest {shares[0][1]} ({shares[0][0]:.1%}), rarest {shares[-1][1]} "
-          f"({shares[-1][0]:.2%})")
-    print(f"  {1 - desk.ceiling:.1%} of the tickets went to a wrong team: no router can be right "
-          f"on more than about {desk.ceiling:.1%}")
+    print(
+        f"  largest {shares[0][1]} ({shares[0][0]:.1%}), rarest {shares[-1][1]} "
+        f"({shares[-1][0]:.2%})"
+    )
+    print(
+        f"  {1 - desk.ceiling:.1%} of the tickets went to a wrong team: no router can be right "
+        f"on more than about {desk.ceiling:.1%}"
+    )
     return {
         "output": settings.output,
         "rows": int(written),

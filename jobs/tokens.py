@@ -57,8 +57,14 @@ class _Tokenize:
         )
         fs, path = storage.filesystem(storage.join(self.folder, f"{name}.parquet"))
         pq.write_table(shard, path, filesystem=fs, compression="zstd")
-        return pa.table({"name": [f"{name}.parquet"], "rows": [len(texts)],
-                         "cut": [int(encoded.truncated.sum())], "tokens": [int(lengths.sum())]})
+        return pa.table(
+            {
+                "name": [f"{name}.parquet"],
+                "rows": [len(texts)],
+                "cut": [int(encoded.truncated.sum())],
+                "tokens": [int(lengths.sum())],
+            }
+        )
 
 
 def store_uri(prepared: Prepared, split: str, model_folder: Path, max_tokens: int) -> str:
@@ -99,9 +105,7 @@ def _write_shards(
         batch_format="pyarrow",
         batch_size=SHARD_ROWS,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cpus),
-        fn_constructor_args=(
-            str(model_folder), max_tokens, prepared.labels.names, folder
-        ),
+        fn_constructor_args=(str(model_folder), max_tokens, prepared.labels.names, folder),
     )
     shards = [
         shard
@@ -167,5 +171,3 @@ class TokenStore:
 
 def _joined(parts: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
     return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype)
-
-

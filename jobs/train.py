@@ -1,8 +1,8 @@
 """Fine-tunes BERT on prepared data, data-parallel, and writes a bundle.
 
-    python -m jobs.train --data /data/prepared --output /runs/first
-    python -m jobs.train --data /data/prepared --output /runs/first --resume
-    python -m jobs.train --data /data/prepared --output /runs/first --dry-run
+python -m jobs.train --data /data/prepared --output /runs/first
+python -m jobs.train --data /data/prepared --output /runs/first --resume
+python -m jobs.train --data /data/prepared --output /runs/first --dry-run
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,7 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     after = balance.plan(settings.balance, before).rows_per_class
     print(balance.histogram(list(prepared.labels.names), before, after), flush=True)
     stores = trainer.token_stores(prepared, settings.training())
-    best, checkpoint = trainer.fit(
-        settings.training(), prepared, plan, settings.output, stores
-    )
+    best, checkpoint = trainer.fit(settings.training(), prepared, plan, settings.output, stores)
     with checkpoint.as_directory() as folder:
         metrics = trainer.make_bundle(
             settings.training(), prepared, Path(folder), settings.output, _validation(prepared)
@@ -96,10 +94,14 @@ def _dry_run(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str
     found = estimate.estimate(settings.training(), prepared, plan)
     print(f"Rows an epoch     {found['rows_per_epoch']:>12,}")
     print(f"Steps             {found['steps']:>12,}  in {settings.train.epochs} epochs")
-    print(f"Workers           {plan.workers:>12,}  "
-          f"{'one GPU each' if plan.gpu else f'{plan.threads} CPU threads each'}")
-    print(f"Expected time     {found['expected_seconds']:>12,.0f}  s, of which "
-          f"{estimate.OVERHEAD_S:.0f} s to start; measured on {found['measured_steps']} steps")
+    print(
+        f"Workers           {plan.workers:>12,}  "
+        f"{'one GPU each' if plan.gpu else f'{plan.threads} CPU threads each'}"
+    )
+    print(
+        f"Expected time     {found['expected_seconds']:>12,.0f}  s, of which "
+        f"{estimate.OVERHEAD_S:.0f} s to start; measured on {found['measured_steps']} steps"
+    )
     return {"dry_run": True, "workers": plan.workers, "gpu": plan.gpu, **found}
 
 
@@ -108,8 +110,10 @@ def _summary(
 ) -> dict[str, Any]:
     place = storage.join(settings.output, "bundle")
     headline = {k: metrics[k] for k in ("accuracy", "macro_f1", "macro_recall")}
-    print(f"Best epoch {best['epoch']:.0f} of {settings.train.epochs}; on the validation rows: "
-          + ", ".join(f"{k} {v:.4f}" for k, v in headline.items()))
+    print(
+        f"Best epoch {best['epoch']:.0f} of {settings.train.epochs}; on the validation rows: "
+        + ", ".join(f"{k} {v:.4f}" for k, v in headline.items())
+    )
     print(f"Bundle: {place}")
     return {
         "bundle": place,

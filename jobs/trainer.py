@@ -59,9 +59,7 @@ class StoreFeed:
         return int(self.rows_per_class.sum())
 
     def training(self, epoch: int, start: int) -> Iterator[Batch]:
-        drawn = balance.draw(
-            self.training_store, self.rows_per_class, seed=self.seed, epoch=epoch
-        )
+        drawn = balance.draw(self.training_store, self.rows_per_class, seed=self.seed, epoch=epoch)
         plan = plan_epoch(
             self.training_store,
             seed=self.seed,
@@ -269,7 +267,11 @@ def make_bundle(
         finished = Path(temporary) / "bundle"
         card = bundle.card(about, metrics, labels=names, title="Ticket router")
         bundle.write(
-            finished, network=model, tokenizer_folder=folder, about=about, metrics=metrics,
+            finished,
+            network=model,
+            tokenizer_folder=folder,
+            about=about,
+            metrics=metrics,
             card=card,
         )
         storage.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jobs.classifier.encoding import TokenIds, pad
+from jobs.classifier.encoding import TokenIds, grid, pad
 
 RowNumbers = npt.NDArray[np.int64]
 Draw = Callable[[int], npt.NDArray[np.bool_] | None]
@@ -107,10 +107,10 @@ def _cut(
     """Cuts rows (roughly longest first) where the padded size would pass the budget."""
     begin, width = 0, 0
     for position, row in enumerate(rows):
-        wider = max(width, int(lengths[row]))
+        wider = max(width, grid(int(lengths[row])))
         if position > begin and wider * (position - begin + 1) > batch_tokens:
             yield rows[begin:position]
-            begin, wider = position, int(lengths[row])
+            begin, wider = position, grid(int(lengths[row]))
         width = wider
     if begin < len(rows):
         yield rows[begin:]

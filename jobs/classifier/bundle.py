@@ -22,7 +22,10 @@ from cluster.errors import BundleError
 FORMAT_VERSION = 1
 COMMIT = "bundle.json"
 _TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
 )
 
 
@@ -80,7 +83,9 @@ def read_about(folder: Path) -> About:
     try:
         return About(**raw)
     except TypeError as error:
-        raise BundleError(f"{folder / COMMIT} does not fit format {FORMAT_VERSION}: {error}.") from None
+        raise BundleError(
+            f"{folder / COMMIT} does not fit format {FORMAT_VERSION}: {error}."
+        ) from None
 
 
 def check(folder: Path) -> About:
@@ -123,7 +128,10 @@ def _limit_tokenizer(folder: Path, max_tokens: int) -> None:
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     tokenizer["padding"] = None
     tokenizer["truncation"] = {
-        "direction": "Right", "max_length": max_tokens, "strategy": "LongestFirst", "stride": 0,
+        "direction": "Right",
+        "max_length": max_tokens,
+        "strategy": "LongestFirst",
+        "stride": 0,
     }
     path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
     settings = folder / "tokenizer_config.json"
@@ -158,9 +166,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def card(
-    about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], title: str
-) -> str:
+def card(about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], title: str) -> str:
     """The model card: data, balance, figures per class and limits, as Markdown with metadata."""
     head = (
         "---\npipeline_tag: text-classification\nlibrary_name: transformers\n"

@@ -158,9 +158,7 @@ def _step(
     return loss.detach()
 
 
-def step_for_timing(
-    network: Any, recipe: Recipe, device: torch.device
-) -> Callable[[Batch], float]:
+def step_for_timing(network: Any, recipe: Recipe, device: torch.device) -> Callable[[Batch], float]:
     """One whole training step as a function, for benchmarks and estimates; gives the loss."""
     optimizer = _optimizer(network, recipe)
     network.train()

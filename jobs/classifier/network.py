@@ -74,7 +74,8 @@ def position_limit(folder: Path) -> int:
 def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: int) -> Any:
     """The encoder in `folder` with a fresh softmax head on [CLS], in float32 on the CPU.
 
-    `dropout` is that of the head and of the encoder's hidden layers; attention keeps its own.
+    `dropout` is that of the head and of the encoder's hidden layers. Attention runs without: with
+    it, attention on a CPU falls back to a path several times slower.
     The head is drawn from `seed`, so that every worker starts from the same weights.
     """
     import torch
@@ -87,6 +88,7 @@ def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: in
         label2id={name: number for number, name in enumerate(labels)},
         problem_type="single_label_classification",
         hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=0.0,
         classifier_dropout=dropout,
         use_safetensors=True,
         local_files_only=True,
@@ -100,21 +102,29 @@ def saved_network(folder: Path) -> Any:
     """The network in a bundle's folder, float32, on the CPU, in evaluation mode."""
     import torch
 
-    return _transformers().AutoModelForSequenceClassification.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-    ).eval()
+    return (
+        _transformers()
+        .AutoModelForSequenceClassification.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+        )
+        .eval()
+    )
 
 
 def encoder_only(folder: Path) -> Any:
     """The pretrained encoder in `folder` without any head, in evaluation mode."""
-    return _transformers().AutoModel.from_pretrained(
-        str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False
-    ).eval()
+    return (
+        _transformers()
+        .AutoModel.from_pretrained(
+            str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        .eval()
+    )
 
 
 def _transformers() -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from jobs.classifier import bundle
-from jobs.classifier.encoding import Encoded, Encoder, TokenIds, pad
+from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, pad
 from jobs.classifier.network import saved_network
 from jobs.classifier.precision import Precision, resolve
 
@@ -26,7 +26,8 @@ class Predictions:
     """Answers for n texts.
 
     `labels` int64 [n]: class ids. `scores` float32 [n, classes]: calibrated probabilities at the
-    natural prior. `abstained`, `truncated` bool [n]. The label is the decision; where a decision
+    natural prior. `abstained`, `truncated` bool [n]. `logits` float32 [n, classes]: what the
+    decision is the argmax of. The label is the decision; where a decision
     offset is in force another class may have the higher score.
     """
 
@@ -34,6 +35,7 @@ class Predictions:
     scores: npt.NDArray[np.float32]
     abstained: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32]
 
     @property
     def label_scores(self) -> npt.NDArray[np.float32]:
@@ -81,7 +83,7 @@ class Predictor:
         labels = logits.argmax(dim=-1).numpy()
         chosen = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
         abstained = chosen < self.about.abstention_threshold
-        return Predictions(labels, scores, abstained, encoded.truncated)
+        return Predictions(labels, scores, abstained, encoded.truncated, logits.numpy())
 
     def _cut(
         self, tokens: Sequence[TokenIds], order: npt.NDArray[np.int64]
@@ -89,7 +91,7 @@ class Predictor:
         """Row numbers of each forward pass: longest first, each within the budget once padded."""
         cuts, begin = [], 0
         for position in range(1, len(order) + 1):
-            width = len(tokens[order[begin]])
+            width = grid(len(tokens[order[begin]]))
             full = width * (position - begin + 1) > BATCH_TOKENS
             if position == len(order) or full:
                 cuts.append(order[begin:position])

@@ -1,0 +1,52 @@
+# What a new machine needs: Python 3.11 to 3.13 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup check test test-slow demo stop bench lock clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt '.[offline-model,dev]'
+	touch $@
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(RUN) -m pytest -q tests/unit/test_layers.py
+
+test: setup
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: setup
+	$(RUN) -m pytest -m slow
+
+demo: setup
+	$(RUN) -m tests.end_to_end.demo
+
+stop:
+	test ! -x $(RUN) || $(RUN) -m cluster.local down
+
+bench: setup
+	@echo "Each benchmark is a program of its own; BENCHMARKS.md has the commands:"
+	@ls tests/benchmarks/*.py
+
+# Makes constraints.txt anew with pip's own resolver.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet 'pip-tools>=7.5'
+	printf 'torch==2.13.0\n' > $(VENV)-lock/pins.txt
+	$(VENV)-lock/bin/pip-compile --quiet --strip-extras --all-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --constraint $(VENV)-lock/pins.txt \
+	  --output-file constraints.txt pyproject.toml
+	# Any build of that version: CPU here, CUDA where there are GPUs.
+	sed -i 's/^torch==\([0-9.]*\)+.*/torch==\1/' constraints.txt
+	rm -rf $(VENV)-lock
+
+clean: stop
+	rm -rf $(VENV) .switchyard build *.egg-info

@@ -1,0 +1,261 @@
+"""The routes, as a FastAPI application around one loaded model. Knows nothing of Ray."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from jobs.classifier.encoding import Encoded
+from jobs.classifier.predictor import Predictions
+from serve import dialects
+from serve.errors import RequestError, TooLarge, TooLate
+from serve.guard import PAGE_POLICY, Guard
+from serve.models import Loaded
+from serve.queue import ModelQueue
+from serve.schema import (
+    ClassifyReply,
+    ClassifyRequest,
+    ErrorReply,
+    Info,
+    LabelScore,
+    ModelName,
+    PredictRequest,
+    Status,
+)
+from serve.settings import Endpoint
+
+PAGE = Path(__file__).parent / "page" / "index.html"
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorReply, "description": text}
+    for status, text in {
+        400: "nothing to label",
+        401: "no key, or a wrong one",
+        408: "the body came too slowly",
+        413: "body, batch or text too large",
+        422: "not a request of this route",
+        429: "overloaded; see Retry-After",
+        503: "not ready",
+        504: "not answered in time",
+    }.items()
+}
+
+
+class Service:
+    """One model behind its queue."""
+
+    def __init__(self, loaded: Loaded, settings: Endpoint) -> None:
+        self.loaded = loaded
+        self.settings = settings
+        self.queue = ModelQueue(
+            loaded.predictor.answer, waiting_tokens=settings.limits.waiting_tokens
+        )
+        # Tokenizing takes a fraction of the model's time: one thread is enough, and keeps the
+        # event loop free.
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+
+    @property
+    def labels(self) -> list[str]:
+        return self.loaded.predictor.about.labels
+
+    @property
+    def model(self) -> ModelName:
+        return ModelName(name=self.loaded.name, version=self.loaded.version)
+
+    async def answer(self, texts: list[str], *, truncate: bool = True) -> Predictions:
+        """The answers for texts that passed the limits, within the time allowed."""
+        limits = self.settings.limits
+        dialects.check_texts(texts, limits)
+        try:
+            async with asyncio.timeout(limits.answer_s):
+                encoded = await self._encode(texts)
+                if not truncate and encoded.truncated.any():
+                    number = int(encoded.truncated.argmax())
+                    most = self.loaded.predictor.encoder.max_tokens
+                    raise TooLarge(f"Text {number} has more than {most} tokens.")
+                return await self.queue.ask(encoded)
+        except TimeoutError:
+            raise TooLate(f"No answer within {limits.answer_s:g} s.") from None
+
+    async def _encode(self, texts: list[str]) -> Encoded:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._encoding, self.loaded.predictor.encoder.encode, texts
+        )
+
+    def info(self) -> Info:
+        about = self.loaded.predictor.about
+        return Info(
+            model=self.model,
+            bundle=self.loaded.uri,
+            classes=len(about.labels),
+            labels=about.labels,
+            max_tokens=about.max_tokens,
+            abstention_threshold=about.abstention_threshold,
+            metrics=self.loaded.metrics or None,
+            configuration=about.configuration,
+            versions=about.versions,
+            precision=str(self.loaded.predictor.dtype).removeprefix("torch."),
+            limits=self.settings.limits.model_dump(),
+        )
+
+    def close(self) -> None:
+        self.queue.close()
+        self._encoding.shutdown(wait=False, cancel_futures=True)
+
+
+def make_app(service: Service, *, says_id: bool = True) -> Guard:
+    """The whole application, door included; `says_id` as in `Guard`."""
+    app = FastAPI(
+        title="Switchyard",
+        description="Labels texts with calibrated scores. `Authorization: Bearer KEY`.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(service),
+    )
+    _add_classification(app, service)
+    _add_status(app, service)
+    _add_pages(app)
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_fault)
+    return Guard(app, keys=service.settings.keys, limits=service.settings.limits, says_id=says_id)
+
+
+def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> Any:
+        yield
+        service.close()
+
+    return lifespan
+
+
+def _add_classification(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/classify", response_model=ClassifyReply, responses=_ERRORS)
+    async def classify(body: ClassifyRequest, request: Request) -> ClassifyReply:
+        """Labels texts."""
+        found = await service.answer(body.texts)
+        answers = dialects.predictions(
+            found, service.labels, top_k=body.top_k, min_score=body.min_score
+        )
+        return ClassifyReply(
+            request_id=request.state.request_id, model=service.model, predictions=answers
+        )
+
+    @app.post(
+        "/predict",
+        response_model=list[LabelScore] | list[list[LabelScore]],
+        responses=_ERRORS,
+    )
+    async def predict(body: PredictRequest) -> Response:
+        """Labels texts, in the request and reply shapes of text-embeddings-inference."""
+        texts = dialects.tei_texts(body.inputs)
+        found = await service.answer(texts, truncate=body.truncate)
+        scores = dialects.tei_scores(found, service.labels, raw_scores=body.raw_scores)
+        return JSONResponse(scores[0] if isinstance(body.inputs, str) else scores)
+
+
+def _add_status(app: FastAPI, service: Service) -> None:
+    @app.get("/health", response_model=Status)
+    async def health() -> Status:
+        """Whether the replica lives."""
+        return Status(status="ok")
+
+    @app.get("/ready", response_model=Status)
+    async def ready() -> Status:
+        """Whether a model is loaded: a replica is not up before."""
+        return Status(status="ready")
+
+    @app.get("/info", response_model=Info, responses={401: _ERRORS[401]})
+    async def info() -> Info:
+        """What is being served."""
+        return service.info()
+
+
+def _add_pages(app: FastAPI) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page, headers=headers)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(_docs(app.openapi()), headers=headers)
+
+
+def _docs(schema: dict[str, Any]) -> str:
+    """The OpenAPI document for a person, without the scripts from elsewhere that others load."""
+    parts = []
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            replies = "".join(
+                f"<li><code>{escape(status)}</code> {escape(reply.get('description', ''))}</li>"
+                for status, reply in operation.get("responses", {}).items()
+            )
+            parts.append(
+                f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
+                f"<p>{escape(operation.get('description', ''))}</p><ul>{replies}</ul>"
+            )
+    shapes = escape(json.dumps(schema.get("components", {}).get("schemas", {}), indent=1))
+    style = (
+        "body{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem;"
+        "color-scheme:light dark}code,pre{font:14px ui-monospace,monospace}pre{overflow:auto}"
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Switchyard API</title>"
+        f"<style>{style}</style><h1>Switchyard API</h1><p>The same as a machine reads it: "
+        f"<a href=openapi.json>openapi.json</a></p>{''.join(parts)}<h2>Shapes</h2>"
+        f"<pre>{shapes}</pre></html>"
+    )
+
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _reply(status: int, message: str, kind: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"error": message, "error_type": kind}, status, headers=headers)
+
+
+async def _on_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return _reply(error.status, str(error), error.kind, error.headers)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    """Where and why, without what was sent: it may be a person's text."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        f"{'.'.join(str(part) for part in item['loc'][1:]) or 'the body'}: {item['msg']}"
+        for item in error.errors()[:3]
+    ]
+    return _reply(422, "; ".join(found) + ".", "invalid")
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's word for a body that it cannot decode
+        return _reply(422, "The body is not valid JSON in UTF-8.", "invalid")
+    kinds = {404: "not_found", 405: "method_not_allowed"}
+    return _reply(
+        error.status_code,
+        str(error.detail),
+        kinds.get(error.status_code, "invalid"),
+        error.headers,
+    )
+
+
+async def _on_fault(_: Request, __: Exception) -> Response:
+    """A fault of ours; the log has the traceback, the client does not."""
+    return _reply(500, "The endpoint failed; its log says why.", "internal")

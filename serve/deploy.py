@@ -1,0 +1,278 @@
+"""Puts a bundle behind HTTP on Ray Serve, and writes the Serve config that does the same again.
+
+    python -m serve.deploy --bundle /runs/first/bundle
+    python -m serve.deploy --bundle s3://models/router/bundle --keys keys.txt --print
+
+On a laptop without a cluster it stays in the foreground until Ctrl-C. On a cluster it returns
+once the endpoint answers, and the endpoint stays.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from cluster import command, resources, session, storage
+from cluster.errors import ResourceError, SettingError, StorageError, SwitchyardError
+from cluster.session import SERVE_ENVIRONMENT, say
+from cluster.storage import Uri
+from jobs.classifier import bundle
+from serve.guard import hash_key
+from serve.settings import Autoscaling, Endpoint, Limits
+
+PACKAGES = ("cluster", "jobs", "serve", "tuning")
+APPLICATION = "switchyard"
+READY_LIMIT_S = 180
+# Far above what our own door lets in: Serve's plain-text refusals must never be met.
+ONGOING_MARGIN = 64
+
+
+class Deploy(command.Settings):
+    """Settings of `serve.deploy`."""
+
+    bundle: Uri = Field(description="the bundle that answers")
+    name: str = Field("switchyard", description="the model's name in replies")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0: every interface")
+    port: int = Field(8000, ge=1, le=65535, description="port to listen on")
+    keys: str | None = Field(
+        None, description="file with the API keys, one a line; none: one is made and printed"
+    )
+    open: bool = Field(False, description="let everybody in without a key")
+    print: bool = Field(False, description="only print the Serve config, deploy nothing")
+    code: Uri | None = Field(
+        None,
+        description="folder for the packed code that replicas run; none: serve-code beside the "
+        "bundle",
+    )
+    precision: str = Field(
+        "fp32",
+        pattern="^(auto|bf16|fp32)$",
+        description="auto, bf16 or fp32: number format of the answers",
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of a replica's model")
+    limits: Limits = Limits()
+    autoscaling: Autoscaling = Autoscaling()
+
+
+def deploy(settings: Deploy) -> dict[str, Any]:
+    """Deploys and waits until the endpoint answers; or prints the config."""
+    if settings.open and settings.keys is not None:
+        raise SettingError("--open lets everybody in and --keys does not: give one of the two.")
+    _check_bundle(settings.bundle)
+    keys, made = _keys(settings)
+    joined = os.environ.get("RAY_ADDRESS") is not None
+    if settings.print:
+        config = make_config(settings, keys, resources.Capacity(1, 0, 1), "file:///CODE.zip")
+        print(yaml.safe_dump(config, sort_keys=False))
+        return {"printed": True, "config": config}
+    if not joined:
+        _require_free(settings.host, settings.port)
+    session.connect(environment=SERVE_ENVIRONMENT)
+    session.require_everywhere(settings.bundle, "bundle")
+    _require_port_or_ours(settings, joined)
+    code = publish_code(
+        settings.code or storage.join(storage.parent(settings.bundle), "serve-code")
+    )
+    config = make_config(settings, keys, resources.capacity(), code)
+    _apply(config)
+    result = _summary(settings, config, made)
+    if not joined:
+        _stay()
+    return result
+
+
+def make_config(
+    settings: Deploy, keys: Sequence[str], have: resources.Capacity, code: str
+) -> dict[str, Any]:
+    """The Serve config, as `serve deploy` takes it."""
+    gpu = have.gpus >= 1
+    # One CPU of the cluster stays free for jobs; replicas share the rest.
+    most = int(have.gpus) if gpu else max(1, int(have.cpus) - 1)
+    scaling = settings.autoscaling
+    replicas = min(scaling.max_replicas or most, most)
+    if scaling.min_replicas > replicas:
+        raise ResourceError(
+            f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {most}."
+        )
+    endpoint = Endpoint(
+        bundle=settings.bundle,
+        name=settings.name,
+        keys=tuple(keys),
+        precision=settings.precision,
+        threads=settings.threads,
+        limits=settings.limits,
+        autoscaling=scaling,
+    )
+    deployment = {
+        "name": "Replica",
+        "max_ongoing_requests": settings.limits.waiting_requests + ONGOING_MARGIN,
+        "max_queued_requests": -1,
+        "graceful_shutdown_timeout_s": 20,
+        "health_check_period_s": 10,
+        "ray_actor_options": {"num_gpus": 1} if gpu else {"num_cpus": 1},
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "initial_replicas": max(1, scaling.min_replicas),
+            "max_replicas": replicas,
+            "target_ongoing_requests": scaling.target_ongoing_requests,
+            "upscale_delay_s": scaling.upscale_delay_s,
+            "downscale_delay_s": scaling.downscale_delay_s,
+        },
+    }
+    return {
+        "http_options": {"host": settings.host, "port": settings.port},
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": "serve.replica:build",
+                "runtime_env": {"working_dir": code},
+                "args": endpoint.model_dump(mode="json"),
+                "deployments": [deployment],
+            }
+        ],
+    }
+
+
+def publish_code(folder: str) -> str:
+    """Packs the four packages as they are here into one zip; its URI, which names its content.
+
+    Ray unpacks it for every replica, also long after the job that deployed has ended.
+    """
+    root = Path(__file__).resolve().parents[1]
+    files = sorted(
+        path
+        for package in PACKAGES
+        for path in (root / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    key = storage.digest([[str(p.relative_to(root)), storage.sha256(p)] for p in files])
+    uri = storage.join(folder, f"switchyard-{key}.zip")
+    if not storage.exists(uri):
+        packed = Path(os.environ.get("TMPDIR", "/tmp")) / f"switchyard-{key}-{os.getpid()}.zip"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in files:
+                archive.write(path, Path("switchyard") / path.relative_to(root))
+        storage.write_bytes(uri, packed.read_bytes())
+        packed.unlink()
+    return f"file://{uri}" if storage.is_local(uri) else uri
+
+
+def _check_bundle(uri: str) -> None:
+    if storage.is_local(uri):
+        bundle.check(Path(uri))
+    elif not storage.exists(storage.join(uri, bundle.COMMIT)):
+        raise StorageError(f"--bundle {uri} is no bundle: there is no {bundle.COMMIT} in it.")
+
+
+def _keys(settings: Deploy) -> tuple[list[str], str | None]:
+    """(hashes of the keys, the key that was made here)."""
+    if settings.open:
+        return [], None
+    if settings.keys is None:
+        made = f"sy_{secrets.token_urlsafe(24)}"
+        return [hash_key(made)], made
+    try:
+        lines = Path(settings.keys).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SettingError(f"--keys {settings.keys} cannot be read: {error.strerror}.") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise SettingError(f"--keys {settings.keys} holds no key; write one a line.")
+    return [hash_key(key) for key in keys], None
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingError(
+                f"--port {port} on {host} cannot be used: {error.strerror}. Give another --port."
+            ) from None
+
+
+def _require_port_or_ours(settings: Deploy, joined: bool) -> None:
+    """On a cluster the port is taken by Serve itself once an endpoint runs, and cannot change."""
+    if not joined:
+        return
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None or not serve.status().proxies:
+        _require_free(settings.host, settings.port)
+        return
+    port = client.http_config.port
+    if port != settings.port:
+        raise SettingError(
+            f"--port is {settings.port}, but Serve on this cluster listens on {port} already. "
+            f"Give --port {port}, or stop Serve first (serve shutdown)."
+        )
+
+
+def _apply(config: dict[str, Any]) -> None:
+    """Hands the config to Serve and waits until the application runs."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import ServeDeploySchema
+
+    options = config["http_options"]
+    serve.start(http_options=HTTPOptions(host=options["host"], port=options["port"]))
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate(config))
+    limit = time.monotonic() + READY_LIMIT_S
+    while True:
+        application = serve.status().applications.get(APPLICATION)
+        state = application.status.value if application is not None else "waiting"
+        if state == "RUNNING":
+            return
+        if state == "DEPLOY_FAILED" or time.monotonic() > limit:
+            message = application.message if application is not None else ""
+            raise SwitchyardError(f"The endpoint did not start ({state}): {message}")
+        time.sleep(0.2)
+
+
+def _summary(settings: Deploy, config: dict[str, Any], made: str | None) -> dict[str, Any]:
+    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    url = f"http://{shown}:{settings.port}"
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    print(yaml.safe_dump(config, sort_keys=False))
+    print(f"Page       {url}/")
+    print(
+        f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}, which is what the "
+        "cluster has room for"
+    )
+    authorization = "" if settings.open else f' -H "Authorization: Bearer {made or "KEY"}"'
+    print(
+        f"curl {url}/v1/classify{authorization} -H 'Content-Type: application/json' "
+        '-d \'{"texts": ["cannot log in to the VPN"]}\''
+    )
+    result = {"url": url, "config": config, "max_replicas": scaling["max_replicas"]}
+    return result | ({"key": made} if made else {})
+
+
+def _stay() -> None:
+    say("Serving. Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    command.run(Deploy, deploy, program="serve.deploy", summary=str(__doc__), argv=argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The endpoint's errors, drawn once: each has its status and its kind."""
+
+
+class RequestError(Exception):
+    """An answer other than 200 that the contract names."""
+
+    status = 422
+    kind = "invalid"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers: dict[str, str] = {}
+
+
+class Empty(RequestError):
+    """Nothing to label."""
+
+    status, kind = 400, "empty"
+
+
+class Unauthorized(RequestError):
+    """No key, or a wrong one."""
+
+    status, kind = 401, "unauthorized"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class BodyTooSlow(RequestError):
+    """The body did not arrive in time."""
+
+    status, kind = 408, "body_too_slow"
+
+
+class TooLarge(RequestError):
+    """The body, the batch or a text is too large."""
+
+    status, kind = 413, "too_large"
+
+
+class Overloaded(RequestError):
+    """More waits than the endpoint will hold."""
+
+    status, kind = 429, "overloaded"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": "1"}
+
+
+class NotReady(RequestError):
+    """No model is loaded."""
+
+    status, kind = 503, "not_ready"
+
+
+class TooLate(RequestError):
+    """The answer was not ready in time."""
+
+    status, kind = 504, "too_late"

@@ -1,0 +1,164 @@
+"""The door: an ASGI layer around the application that lets in what may come in.
+
+Keys, body size and body time, the number of requests under way, a request id on every reply, and
+no header that tells a browser more than it needs. Serve's own limits answer in plain text and
+take a slot before the body is read; here every refusal is JSON of the contract.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from serve.errors import BodyTooSlow, Overloaded, RequestError, TooLarge, Unauthorized
+from serve.settings import Limits
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
+REQUEST_ID = "x-request-id"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+def hash_key(key: str) -> str:
+    """What is kept of a key: its SHA-256."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def error_body(error: RequestError) -> bytes:
+    return json.dumps({"error": str(error), "error_type": error.kind}).encode()
+
+
+class Guard:
+    """Wraps an application; see the module."""
+
+    def __init__(
+        self, app: App, *, keys: Sequence[str], limits: Limits, says_id: bool = True
+    ) -> None:
+        """`keys` are SHA-256 hashes; none lets everybody in. `says_id`: whether the request id is
+        put on replies here; Ray Serve puts it there itself."""
+        self.app = app
+        self.keys = [key.encode() for key in keys]
+        self.limits = limits
+        self.says_id = says_id
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        given = headers.get(REQUEST_ID.encode(), b"").decode("latin-1")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        dressed = _dress(send, request_id if self.says_id else None)
+        try:
+            self._check_key(scope["path"], headers)
+            body = await self._read_body(headers, receive)
+        except RequestError as error:
+            await _refuse(dressed, error)
+            return
+        if self.under_way >= self.limits.waiting_requests and scope["path"] not in PUBLIC:
+            await _refuse(
+                dressed,
+                Overloaded(
+                    f"{self.under_way} requests are under way, as many as this replica takes. "
+                    "Try again in a moment."
+                ),
+            )
+            return
+        self.under_way += 1
+        try:
+            await self.app(scope, _replay(body, receive), dressed)
+        finally:
+            self.under_way -= 1
+
+    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
+        if not self.keys or path in PUBLIC:
+            return
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not key:
+            raise Unauthorized("This endpoint needs a key: send Authorization: Bearer KEY.")
+        seen = hashlib.sha256(key.strip()).hexdigest().encode()
+        # Every key is compared, so that the time taken does not tell which one was near.
+        if not any([hmac.compare_digest(seen, known) for known in self.keys]):
+            raise Unauthorized("The key is not one that this endpoint knows.")
+
+    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit = self.limits.body_bytes
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            raise TooLarge(f"The body has {int(length)} bytes, and {limit} are allowed.")
+        try:
+            async with asyncio.timeout(self.limits.body_s):
+                return await _whole_body(receive, limit)
+        except TimeoutError:
+            raise BodyTooSlow(f"The body did not arrive within {self.limits.body_s:g} s.") from None
+
+
+async def _whole_body(receive: Receive, limit: int) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"The body has more than {limit} bytes, which is what is allowed.")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read, and then what the server has to say."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _dress(send: Send, request_id: str | None) -> Send:
+    """A `send` that adds the request id and the security headers."""
+
+    async def dressed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            said = [] if request_id is None else [(REQUEST_ID.encode(), request_id.encode())]
+            message["headers"] = [*message.get("headers", []), *said, *_SECURITY_HEADERS]
+        await send(message)
+
+    return dressed
+
+
+async def _refuse(send: Send, error: RequestError) -> None:
+    body = error_body(error)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,127 @@
+"""The queue in front of the model: the next batch is formed when the model is free.
+
+No fixed wait: one request on an idle replica goes at once, and under load batches fill up while
+the model works. Batches are bounded by tokens, not by rows. Knows nothing of HTTP.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.classifier.encoding import Encoded
+from jobs.classifier.predictor import Predictions
+from serve.errors import Overloaded
+
+# What one turn of the model takes at most: enough to fill it, little enough that a newcomer does
+# not wait long for the turn to end.
+TURN_TOKENS = 4096
+
+
+@dataclass
+class _Waiting:
+    encoded: Encoded
+    tokens: int
+    answer: "asyncio.Future[Predictions]"
+
+
+class ModelQueue:
+    """One model, many requests."""
+
+    def __init__(self, answer: Callable[[Encoded], Predictions], *, waiting_tokens: int) -> None:
+        """`answer` runs in a thread of its own, one call at a time."""
+        self._answer = answer
+        self._limit = waiting_tokens
+        self._waiting: deque[_Waiting] = deque()
+        self._tokens = 0
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._loop_task: asyncio.Task[None] | None = None
+
+    async def ask(self, encoded: Encoded) -> Predictions:
+        """The answers for one request; Overloaded if too much waits already.
+
+        A caller that is cancelled while it waits costs no computing.
+        """
+        tokens = int(encoded.lengths.sum())
+        if self._tokens > 0 and self._tokens + tokens > self._limit:
+            raise Overloaded(
+                f"{self._tokens} tokens are waiting for the model, and {self._limit} may. Try "
+                "again in a moment."
+            )
+        if self._loop_task is None:
+            self._loop_task = asyncio.get_running_loop().create_task(self._run())
+        item = _Waiting(encoded, tokens, asyncio.get_running_loop().create_future())
+        self._waiting.append(item)
+        self._tokens += tokens
+        self._wake.set()
+        return await item.answer
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            turn = self._next_turn()
+            if not turn:
+                self._wake.clear()
+                continue
+            try:
+                found = await loop.run_in_executor(
+                    self._thread, self._answer, _together([item.encoded for item in turn])
+                )
+            except Exception as error:  # the turn failed: its requests learn why, others go on
+                for item in turn:
+                    if not item.answer.done():
+                        item.answer.set_exception(error)
+                continue
+            _hand_out(turn, found)
+
+    def _next_turn(self) -> list[_Waiting]:
+        """Takes requests in order while they fit; those whose caller has gone are dropped."""
+        turn: list[_Waiting] = []
+        taken = 0
+        while self._waiting:
+            item = self._waiting[0]
+            if not item.answer.done() and turn and taken + item.tokens > TURN_TOKENS:
+                break
+            self._waiting.popleft()
+            self._tokens -= item.tokens
+            if not item.answer.done():
+                turn.append(item)
+                taken += item.tokens
+        return turn
+
+    def close(self) -> None:
+        """Ends the thread and the task; what waits is cancelled."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _together(parts: Sequence[Encoded]) -> Encoded:
+    if len(parts) == 1:
+        return parts[0]
+    return Encoded(
+        [tokens for part in parts for tokens in part.tokens],
+        np.concatenate([part.truncated for part in parts]),
+    )
+
+
+def _hand_out(turn: Sequence[_Waiting], found: Predictions) -> None:
+    start = 0
+    for item in turn:
+        end = start + len(item.encoded.tokens)
+        if not item.answer.done():
+            item.answer.set_result(
+                Predictions(
+                    found.labels[start:end],
+                    found.scores[start:end],
+                    found.abstained[start:end],
+                    found.truncated[start:end],
+                    found.logits[start:end],
+                )
+            )
+        start = end
