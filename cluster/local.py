@@ -126,7 +126,7 @@ def _start(settings: Up) -> dict[str, Any]:
     temp = Path("/tmp") / f"sy-{identity}"  # short: sockets below it have 107 bytes for their path
     temp.mkdir(mode=0o700)
     dashboard_port = _dashboard_port(settings.dashboard_port)
-    state = {
+    state: dict[str, Any] = {
         "address": f"127.0.0.1:{_free_port()}",
         "dashboard": f"http://127.0.0.1:{dashboard_port}",
         "temp": str(temp),

@@ -371,7 +371,8 @@ def _labels(
     if not kept.any():
         reasons = ", ".join(f"{n} × {reason}" for reason, n in keys.rejected.items())
         raise DataError(
-            f"--source {source.uri} holds no usable row ({reasons or 'all are in the test source'})."
+            f"--source {source.uri} holds no usable row "
+            f"({reasons or 'all are in the test source'})."
         )
     labels = Labels.of(keys.labels[k] for k in np.unique(keys.label_numbers[kept]))
     if len(labels) < 2:

@@ -85,7 +85,9 @@ def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
 def parse(table: pa.Table, columns: Columns, *, labelled: bool = True) -> Parsed:
     """Texts, labels and ids of a table, with the reason why a row cannot be used."""
     texts = join_columns([_strings(table[name]) for name in columns.text])
-    labels = _strings(table[columns.label]) if labelled else ["?"] * len(texts)
+    labels: list[str | None] = ["?"] * len(texts)
+    if labelled:
+        labels = _strings(table[columns.label])
     ids = None if columns.id is None else table[columns.id].combine_chunks()
     reasons = [_reason(text, label) for text, label in zip(texts, labels, strict=True)]
     return Parsed(texts, labels, ids, reasons)

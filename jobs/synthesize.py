@@ -1,4 +1,4 @@
-"""Writes an unbalanced incident desk: tickets in a company's own jargon, and the teams they went to.
+"""Writes an unbalanced incident desk: tickets in a company's jargon, and where they went.
 
     python -m jobs.synthesize --output /data/desk --rows 5000
 

@@ -100,7 +100,8 @@ class Guard:
             raise Unauthorized("This endpoint needs a key: send Authorization: Bearer KEY.")
         seen = hashlib.sha256(key.strip()).hexdigest().encode()
         # Every key is compared, so that the time taken does not tell which one was near.
-        if not any([hmac.compare_digest(seen, known) for known in self.keys]):
+        matches = [hmac.compare_digest(seen, known) for known in self.keys]
+        if not any(matches):
             raise Unauthorized("The key is not one that this endpoint knows.")
 
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:

@@ -43,4 +43,5 @@ class Replica:
 def build(args: dict[str, Any]) -> Any:
     """The Serve application for the plain values of `Endpoint`; resources come from the config."""
     settings = build_settings(Endpoint, args)
-    return Replica.bind(settings.model_dump(mode="json"))
+    deployment: Any = Replica  # the decorator makes it a Deployment, which mypy cannot see
+    return deployment.bind(settings.model_dump(mode="json"))

@@ -6,10 +6,37 @@ from pathlib import Path
 
 import pytest
 
-WORDS = (
-    "vpn printer paper login password server disk invoice mail phone cable screen access denied "
-    "slow down error reset order account the a is not and for my please help"
-).split()
+WORDS = [
+    "vpn",
+    "printer",
+    "paper",
+    "login",
+    "password",
+    "server",
+    "disk",
+    "invoice",
+    "mail",
+    "phone",
+    "cable",
+    "screen",
+    "access",
+    "denied",
+    "slow",
+    "down",
+    "error",
+    "reset",
+    "order",
+    "account",
+    "the",
+    "a",
+    "is",
+    "not",
+    "and",
+    "for",
+    "my",
+    "please",
+    "help",
+]
 
 
 @pytest.fixture(scope="session")

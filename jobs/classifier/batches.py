@@ -30,10 +30,14 @@ AHEAD = 4
 class Tokens(Protocol):
     """Tokenized rows, numbered through all shards."""
 
-    shard_rows: Sequence[int]
-    lengths: npt.NDArray[np.int32]
-    labels: npt.NDArray[np.int32]
-    text_ids: npt.NDArray[np.uint64]
+    @property
+    def shard_rows(self) -> Sequence[int]: ...
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def labels(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def text_ids(self) -> npt.NDArray[np.uint64]: ...
 
     def read(self, rows: RowNumbers) -> list[TokenIds]:
         """The token ids of the given rows, in that order."""

@@ -174,7 +174,7 @@ def card(about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], tit
     )
     strategy = about.configuration.get("balance.strategy", "none")
     facts = [
-        f"- Base model: {about.configuration.get('model.name', 'unknown')}, a softmax head on [CLS]",
+        f"- Base model: {about.configuration.get('model.name', 'unknown')}, softmax head on [CLS]",
         f"- Classes: {len(labels)}; reads at most {about.max_tokens} tokens, the rest is cut",
         f"- Text columns, joined by a newline: {', '.join(about.text_columns)}",
         f"- Training data: manifest {about.manifest_digest or 'unknown'}; balance: {strategy}",
@@ -186,7 +186,8 @@ def card(about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], tit
         if name in metrics
     ]
     rows = [
-        f"| {name.replace('|', '/')} | {about.natural_prior[c]:.4f} | {about.training_prior[c]:.4f} "
+        f"| {name.replace('|', '/')} | {about.natural_prior[c]:.4f} "
+        + f"| {about.training_prior[c]:.4f} "
         + "".join(f"| {metrics['per_class'][name][k]:.3f} " for k in ("precision", "recall", "f1"))
         + f"| {metrics['per_class'][name]['support']} |"
         for c, name in enumerate(labels)

@@ -151,7 +151,7 @@ def _step(
         label_smoothing=recipe.label_smoothing,
     )
     # DDP divides the sum of gradients by the number of ranks; this makes it a mean over rows.
-    (loss * (_world() / batch.global_rows)).backward()
+    torch.autograd.backward(loss * (_world() / batch.global_rows))
     torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), recipe.clip_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
