@@ -168,7 +168,8 @@ def _launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
     }
-    environment.pop("RAY_ADDRESS", None)
+    for name in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what lies here
+        environment.pop(name, None)
     (temp / "haproxy").mkdir(exist_ok=True)
     with (temp / f"{name}.log").open("wb") as log:
         subprocess.Popen(

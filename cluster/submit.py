@@ -106,8 +106,13 @@ def _address(asked: str | None) -> str:
 def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
-    logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+    for name in (
+        "ray._private.runtime_env.packaging",
+        "ray._private.runtime_env.working_dir",
+        "ray.dashboard.modules.dashboard_sdk",
+        "ray.dashboard.modules.job.sdk",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)  # what is sent is said below, once
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         return JobSubmissionClient(address)

@@ -81,7 +81,7 @@ class Train(Settings):
 class Optim(Settings):
     """AdamW and its schedule."""
 
-    lr: float = Field(3e-4, gt=0, description="peak learning rate of the encoder, per step")
+    lr: float = Field(2e-4, gt=0, description="peak learning rate of the encoder, per step")
     head_lr: float | None = Field(
         2e-3, gt=0, description="peak learning rate of pooler and classifier; none: that of lr"
     )

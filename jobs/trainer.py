@@ -196,7 +196,13 @@ def fit(
     settings: Training, prepared: Prepared, plan: Plan, output: str, stores: Mapping[str, str]
 ) -> tuple[dict[str, Any], Any]:
     """Trains; the figures of the best epoch (by macro-F1) and its Ray checkpoint."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import (
+        CheckpointConfig,
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+    )
     from ray.train.torch import TorchTrainer
 
     config = worker_config(settings, prepared, plan, stores)
@@ -210,6 +216,7 @@ def fit(
             name=RUN_NAME,
             storage_path=output,
             failure_config=FailureConfig(max_failures=3),
+            logging_config=LoggingConfig(log_level="WARNING"),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=2,
                 checkpoint_score_attribute="macro_f1",

@@ -49,6 +49,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+# What the door itself may answer, on routes that need no key and on those that do.
+_PUBLIC_ERRORS = {status: _ERRORS[status] for status in (408, 413)}
+_DOOR_ERRORS = {status: _ERRORS[status] for status in (401, 408, 413, 429)}
+
+
 class Service:
     """One model behind its queue."""
 
@@ -119,6 +124,7 @@ def make_app(service: Service, *, says_id: bool = True) -> Guard:
         description="Labels texts with calibrated scores. `Authorization: Bearer KEY`.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # another path is another route: 404, as the contract says
         lifespan=_lifespan(service),
     )
     _add_classification(app, service)
@@ -166,17 +172,17 @@ def _add_classification(app: FastAPI, service: Service) -> None:
 
 
 def _add_status(app: FastAPI, service: Service) -> None:
-    @app.get("/health", response_model=Status)
+    @app.get("/health", response_model=Status, responses=_PUBLIC_ERRORS)
     async def health() -> Status:
         """Whether the replica lives."""
         return Status(status="ok")
 
-    @app.get("/ready", response_model=Status)
+    @app.get("/ready", response_model=Status, responses=_PUBLIC_ERRORS)
     async def ready() -> Status:
         """Whether a model is loaded: a replica is not up before."""
         return Status(status="ready")
 
-    @app.get("/info", response_model=Info, responses={401: _ERRORS[401]})
+    @app.get("/info", response_model=Info, responses=_DOOR_ERRORS)
     async def info() -> Info:
         """What is being served."""
         return service.info()
@@ -237,10 +243,16 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     """Where and why, without what was sent: it may be a person's text."""
     assert isinstance(error, RequestValidationError)
     found = [
-        f"{'.'.join(str(part) for part in item['loc'][1:]) or 'the body'}: {item['msg']}"
+        f"{'.'.join(_name(part) for part in item['loc'][1:]) or 'the body'}: {item['msg']}"
         for item in error.errors()[:3]
     ]
     return _reply(422, "; ".join(found) + ".", "invalid")
+
+
+def _name(part: int | str) -> str:
+    """A part of a place in the body; a key that the client made up may be long."""
+    text = str(part)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 async def _on_http(_: Request, error: Exception) -> Response:

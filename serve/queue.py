@@ -72,6 +72,10 @@ class ModelQueue:
                 found = await loop.run_in_executor(
                     self._thread, self._answer, _together([item.encoded for item in turn])
                 )
+            except asyncio.CancelledError:  # closed
+                for item in turn:
+                    item.answer.cancel()
+                raise
             except Exception as error:  # the turn failed: its requests learn why, others go on
                 for item in turn:
                     if not item.answer.done():
@@ -98,6 +102,8 @@ class ModelQueue:
         """Ends the thread and the task; what waits is cancelled."""
         if self._loop_task is not None:
             self._loop_task.cancel()
+        for item in self._waiting:
+            item.answer.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""What tests share: a tiny BERT with random weights, and a bundle made of it. No Ray, no network."""
+"""What tests share: a tiny BERT with random weights, and a bundle of it. No Ray, no network."""
 
 import json
 from collections.abc import Callable

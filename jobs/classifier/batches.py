@@ -78,7 +78,8 @@ def plan_epoch(
     """
     rng = np.random.default_rng([seed, epoch])
     starts = np.concatenate([[0], np.cumsum(tokens.shard_rows)]).astype(np.int64)
-    order = rng.permutation(len(tokens.shard_rows))
+    # With a generator of its own: the number of shards must not move what is drawn for rows.
+    order = np.random.default_rng([seed, epoch, 1]).permutation(len(tokens.shard_rows))
     for window in range(0, len(order), WINDOW_SHARDS):
         shards = np.sort(order[window : window + WINDOW_SHARDS])
         rows = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards])

@@ -1,0 +1,76 @@
+"""A real cluster for the tests of this folder: token authentication, jobs, HTTP, as users have it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running local cluster, started from `home`."""
+
+    home: Path
+    address: str
+
+    def submit(
+        self, *command: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`cluster.submit -- command`, with the repository as the folder that is sent.
+
+        `environment` reaches the job through `env`, as a user of a cluster would write it.
+        """
+        words = [f"{name}={value}" for name, value in (environment or {}).items()]
+        prefix = ["env", *words] if words else []
+        return run_module(
+            "cluster.submit", "--address", self.address, "--working-dir", str(ROOT), "--",
+            *prefix, *command, cwd=self.home,
+        )  # fmt: skip
+
+
+def run_module(
+    module: str, *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m module arguments` in a process of its own, from another folder."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One node of two CPUs, ended with all that it started."""
+    from tests.conftest import last_json
+
+    home = tmp_path_factory.mktemp("cluster")
+    up = run_module("cluster.local", "up", "--cpus-per-node", "2", cwd=home)
+    assert up.returncode == 0, up.stderr
+    try:
+        yield Cluster(home, str(last_json(up.stdout)["dashboard"]))
+    finally:
+        down = run_module("cluster.local", "down", cwd=home)
+        assert down.returncode == 0, down.stderr
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    import socket
+
+    def ask() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return ask

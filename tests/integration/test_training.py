@@ -1,0 +1,247 @@
+"""Training, evaluation and prediction with a tiny BERT on one local Ray."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+from cluster import storage
+from cluster.errors import DataError, ResourceError, SettingError, StorageError
+from jobs import tokens
+from jobs.balance import draw
+from jobs.classifier import bundle
+from jobs.evaluate import Evaluate, evaluate
+from jobs.predict import Predict, predict
+from jobs.prepare import Prepare, prepare
+from jobs.prepared import open_prepared
+from jobs.train import TrainCommand, train
+from tests.integration.conftest import read_rows, write_tickets
+
+TEAMS = {"mail": "mail", "network": "vpn", "printing": "printer"}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Unbalanced tickets of three teams that a tiny network can tell apart."""
+    folder = tmp_path_factory.mktemp("data")
+    rows: list[dict[str, object]] = [
+        {"text": f"{word} {other} {k}", "label": team}
+        for (team, word), count in zip(TEAMS.items(), (60, 36, 18), strict=True)
+        for k, other in enumerate(["down", "error", "slow", "reset", "order", "denied"] * 10)
+        if k < count
+    ]
+    source = write_tickets(folder / "source", rows, files=2)
+    prepare(Prepare(source=str(source), output=str(folder / "prepared"), split={"test": 0.2}))
+    return str(folder / "prepared")
+
+
+def command(data: str, output: Path, model: Path, **more: Any) -> TrainCommand:
+    values: dict[str, Any] = {
+        "data": data,
+        "output": str(output),
+        "model": {"name": str(model), "max_tokens": 16, "dropout": 0.0},
+        "train": {"epochs": 6, "batch_tokens": 64, "precision": "fp32"},
+        "optim": {"lr": 5e-3, "head_lr": 5e-3},
+    }
+    return TrainCommand(**values | more)
+
+
+@pytest.fixture(scope="module")
+def run(
+    prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A finished run of two data-parallel workers, and what the command said."""
+    output = tmp_path_factory.mktemp("runs") / "two"
+    settings = command(
+        prepared, output, tiny_model,
+        scaling={"workers": 2}, balance={"strategy": "undersample"},
+    )  # fmt: skip
+    yield output, train(settings)
+
+
+def test_two_workers_make_a_bundle_that_knows_where_it_comes_from(
+    run: tuple[Path, dict[str, Any]], prepared: str
+) -> None:
+    output, result = run
+    about = bundle.check(output / "bundle")
+    assert result["workers"] == 2
+    assert result["validation"]["macro_f1"] > 0.9, "three words tell these teams apart"
+    assert about.labels == ["mail", "network", "printing"]
+    assert about.manifest_digest == open_prepared(prepared).digest
+    assert about.training_prior == pytest.approx([1 / 3] * 3)
+    assert about.natural_prior[0] > about.natural_prior[2]
+    assert about.configuration["balance.strategy"] == "undersample"
+    assert "| printing |" in (output / "bundle" / "README.md").read_text()
+
+
+def test_the_histogram_is_printed_before_training(
+    prepared: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = command(prepared, tmp_path / "run", tiny_model, dry_run=True)
+    said = train(settings)
+    assert said["rows_per_epoch"] == open_prepared(prepared).counts("train").sum()
+    assert said["steps"] >= 6
+    assert said["expected_seconds"] > 0
+    assert "Expected time" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_agrees_with_scikit_learn_and_keeps_the_order(
+    run: tuple[Path, dict[str, Any]], prepared: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "judged"
+    evaluate(Evaluate(bundle=str(run[0] / "bundle"), source=f"{prepared}/test", output=str(out)))
+    rows = pq.read_table(out / "predictions.parquet")
+    assert rows.column_names == ["text", "label", "predicted", "score", "abstained"]
+    source = [
+        row["text"]
+        for path, _ in storage.list_files(f"{prepared}/test", ".parquet")
+        for row in pq.read_table(path).to_pylist()
+    ]
+    assert rows["text"].to_pylist() == source
+    found = json.loads((out / "metrics.json").read_text())
+    truth, answers = rows["label"].to_pylist(), rows["predicted"].to_pylist()
+    names = sorted(TEAMS)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, answers, labels=names, zero_division=0
+    )
+    for position, name in enumerate(names):
+        expected = (precision[position], recall[position], f1[position], support[position])
+        row = found["per_class"][name]
+        assert (row["precision"], row["recall"], row["f1"], row["support"]) == pytest.approx(
+            expected
+        )
+    assert found["accuracy"] == pytest.approx(np.mean(np.array(truth) == np.array(answers)))
+    assert set(found["baselines"]) == {
+        "majority", "TF-IDF + logistic regression", "frozen encoder + logistic regression",
+    }  # fmt: skip
+    assert found["baselines"]["TF-IDF + logistic regression"]["accuracy"] > 0.9
+    assert "printing" in (out / "report.html").read_text()
+
+
+def test_prediction_keeps_every_column_and_abstains_on_what_it_cannot_read(
+    run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    table = pa.table(
+        {
+            "number": [3, 1, 2],
+            "text": ["vpn down", None, "printer error"],
+            "vip": [True, None, True],
+        }
+    )
+    (tmp_path / "new").mkdir()
+    pq.write_table(table, tmp_path / "new" / "a.parquet")
+    out = tmp_path / "routed"
+    said = predict(
+        Predict(bundle=str(run[0] / "bundle"), source=str(tmp_path / "new"), output=str(out))
+    )
+    rows = read_rows(out)
+    assert said["rows"] == 3
+    assert [row["number"] for row in rows] == [3, 1, 2]
+    assert [row["predicted"] for row in rows] == ["network", None, "printing"]
+    assert [row["vip"] for row in rows] == [True, None, True]
+    assert rows[1]["abstained"] is True
+    assert rows[1]["score"] is None
+
+
+def test_a_label_unknown_to_the_model_is_named(
+    run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    source = write_tickets(tmp_path / "s", [{"text": "vpn", "label": "legal"}])
+    with pytest.raises(DataError, match="never seen: 'legal'"):
+        evaluate(
+            Evaluate(
+                bundle=str(run[0] / "bundle"), source=str(source), output=str(tmp_path / "out")
+            )
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_is_made_once_and_holds_every_row(prepared: str, tiny_model: Path) -> None:
+    data = open_prepared(prepared)
+    uri = tokens.ensure(data, "train", tiny_model, 16)
+    made = (Path(uri) / "index.json").stat().st_mtime_ns
+    assert tokens.ensure(data, "train", tiny_model, 16) == uri
+    assert (Path(uri) / "index.json").stat().st_mtime_ns == made
+    assert tokens.ensure(data, "train", tiny_model, 8) != uri
+    store = tokens.TokenStore(uri)
+    assert np.bincount(store.labels).tolist() == data.counts("train").tolist()
+    rows = store.read(np.arange(len(store.labels))[::-1])
+    assert [len(ids) for ids in rows] == store.lengths[::-1].tolist()
+    drawn = draw(store, np.array([5, 5, 5]), seed=0, epoch=0)
+    assert drawn is not None
+    assert np.bincount(store.labels[drawn]).tolist() == [5, 5, 5]
+
+
+def test_prepared_data_that_was_changed_is_noticed(
+    prepared: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    changed = tmp_path / "changed"
+    shutil.copytree(prepared, changed, ignore=shutil.ignore_patterns(".tokens"))
+    part = next((changed / "train").glob("*.parquet"))
+    pq.write_table(pq.read_table(part).slice(1), part)
+    with pytest.raises(DataError, match="the folder was changed"):
+        tokens.ensure(open_prepared(str(changed)), "train", tiny_model, 16)
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "sentence"),
+    [
+        ({"model": {"max_tokens": 512}}, SettingError, "reads at most 64 tokens"),
+        ({"scaling": {"workers": 3}}, ResourceError, "scaling.workers is 3"),
+        ({"scaling": {"gpu": "yes"}}, ResourceError, "scaling.gpu is yes"),
+        ({"resume": True}, SettingError, "holds no run that could go on"),
+    ],
+)
+def test_a_run_that_cannot_work_is_refused_before_it_starts(
+    prepared: str, tiny_model: Path, tmp_path: Path, more: dict[str, Any],
+    error: type[Exception], sentence: str,
+) -> None:  # fmt: skip
+    if "model" in more:
+        more = {"model": {"name": str(tiny_model), **more["model"]}}
+    with pytest.raises(error, match=sentence):
+        train(command(prepared, tmp_path / "run", tiny_model, **more))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_used_run_folder_is_refused(
+    run: tuple[Path, dict[str, Any]], prepared: str, tiny_model: Path
+) -> None:
+    with pytest.raises(StorageError, match="already holds files"):
+        train(command(prepared, run[0], tiny_model))
+    with pytest.raises(SettingError, match="is finished"):
+        train(command(prepared, run[0], tiny_model, resume=True))
+
+
+def test_data_without_a_manifest_is_told_how_to_make_it(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(DataError, match=r"jobs\.prepare"):
+        train(command(str(tmp_path), tmp_path / "run", tiny_model))
+
+
+def test_a_bundle_with_a_changed_byte_is_refused_by_name(
+    run: tuple[Path, dict[str, Any]], prepared: str, tmp_path: Path
+) -> None:
+    import shutil
+
+    from cluster.errors import BundleError
+
+    shutil.copytree(run[0] / "bundle", tmp_path / "bundle")
+    weights = tmp_path / "bundle" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.safetensors was changed"):
+        evaluate(
+            Evaluate(
+                bundle=str(tmp_path / "bundle"), source=f"{prepared}/test",
+                output=str(tmp_path / "out"),
+            )
+        )  # fmt: skip

@@ -1,0 +1,222 @@
+"""The bundle: a plain Hugging Face folder that notices every change."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.errors import BundleError
+from jobs.classifier import bundle
+from jobs.classifier.network import new_network
+from jobs.classifier.predictor import Predictor
+
+FILES = (
+    "README.md",
+    "config.json",
+    "metrics.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may spoil."""
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / bundle.COMMIT
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_bundle_holds_safetensors_and_text_and_names_each_of_its_files(
+    tiny_bundle: Path,
+) -> None:
+    found = {path.name for path in tiny_bundle.iterdir()}
+    assert found == {*FILES, bundle.COMMIT}
+    raw = json.loads((tiny_bundle / bundle.COMMIT).read_text())
+    assert set(raw["sha256"]) == set(FILES)
+
+
+def test_a_sound_bundle_says_all_about_itself(make_bundle: Callable[..., Path], tmp_path) -> None:
+    values = {
+        "labels": ["a", "ß", "支付"],
+        "max_tokens": 24,
+        "text_columns": ["subject", "body"],
+        "training_prior": [0.25, 0.5, 0.25],
+        "natural_prior": [0.1, 0.2, 0.7],
+        "temperature": 1.5,
+        "decision_offset": [0.5, -0.25, 0.0],
+        "abstention_threshold": 0.4,
+        "configuration": {"model.name": "tiny", "train.seed": 3},
+        "data": {"uri": "s3://rows"},
+        "manifest_digest": "abc",
+        "created": "2026-01-01T00:00:00+00:00",
+        "versions": {"torch": "2"},
+    }
+    folder = make_bundle(tmp_path / "new", **values)
+    assert bundle.check(folder) == bundle.read_about(folder) == bundle.About(**values)
+    assert json.loads((folder / "metrics.json").read_text())["rows"] == 3
+    assert (folder / "README.md").read_text() == "# A card\n"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_single_changed_byte_is_noticed_and_its_file_named(copy: Path, name: str) -> None:
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="was changed after the bundle was made") as raised:
+        bundle.check(copy)
+    assert str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"is incomplete: {name} is missing"):
+        bundle.check(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_bundle_that_does_not_vouch_for_what_it_needs_is_incomplete(
+    copy: Path, name: str
+) -> None:
+    hashes = json.loads((copy / bundle.COMMIT).read_text())["sha256"]
+    del hashes[name]
+    change(copy, sha256=hashes)
+    with pytest.raises(BundleError, match=f"names no {name}"):
+        bundle.check(copy)
+
+
+def test_hashes_of_files_elsewhere_are_refused(copy: Path) -> None:
+    (copy.parent / "outside").write_bytes(b"x")
+    hashes = json.loads((copy / bundle.COMMIT).read_text())["sha256"]
+    change(copy, sha256=hashes | {"../outside": "00"})
+    with pytest.raises(BundleError, match=r"\.\./outside is missing"):
+        bundle.check(copy)
+
+
+@pytest.mark.parametrize("found", [0, 2, "1", None])
+def test_another_format_is_refused_and_named(copy: Path, found: object) -> None:
+    change(copy, format_version=found)
+    for read in (bundle.check, bundle.read_about):
+        with pytest.raises(BundleError, match=f"is of format {found}; this version reads 1"):
+            read(copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is no bundle: there is no bundle.json in it"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+        (b"[1]", "is of format None"),
+        (b'{"format_version": 1, "labels": []}', "does not fit format 1"),
+        (b'{"format_version": 1, "unheard_of": 1}', "does not fit format 1"),
+    ],
+)
+def test_a_folder_that_is_no_bundle_is_refused_in_a_sentence(
+    copy: Path, content: bytes | None, message: str
+) -> None:
+    path = copy / bundle.COMMIT
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BundleError, match=message):
+        bundle.read_about(copy)
+
+
+def test_plain_transformers_gives_the_same_labels_and_scores(tiny_bundle: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    texts = [
+        "my printer is down",
+        "vpn",
+        "please help my account is not down and the password reset for the server is slow " * 3,
+        "支付 error!",
+        "Login\n\ndenied",
+    ]
+    ours = Predictor(tiny_bundle, device="cpu").predict(texts)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bundle)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bundle).eval()
+    inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = model(**inputs).logits.softmax(-1).numpy()
+    assert inputs["input_ids"].shape[1] == 16
+    np.testing.assert_allclose(ours.scores, theirs, atol=1e-5)
+    names = bundle.read_about(tiny_bundle).labels
+    assert [names[label] for label in ours.labels] == [
+        model.config.id2label[int(label)] for label in theirs.argmax(-1)
+    ]
+    assert len({round(float(score), 6) for score in ours.label_scores}) > 1
+
+
+def test_weights_are_stored_in_float32_whatever_they_were_trained_in(
+    tiny_model: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    network = new_network(tiny_model, ("a", "b"), dropout=0.1, seed=0)
+    low = network.classifier.weight.detach().to(torch.bfloat16)
+    about = replace(bundle.read_about(tiny_bundle), labels=["a", "b"])
+    bundle.write(
+        tmp_path / "low",
+        network=network.to(torch.bfloat16),
+        tokenizer_folder=tiny_model,
+        about=about,
+        metrics={},
+        card="",
+    )
+    weights = load_file(tmp_path / "low" / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert torch.equal(weights["classifier.weight"], low.float())
+
+
+def test_a_model_without_a_fast_tokenizer_is_refused(
+    tiny_model: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "slow").mkdir()
+    with pytest.raises(BundleError, match="only models with a fast tokenizer"):
+        bundle.write(
+            tmp_path / "new",
+            network=new_network(tiny_model, ("a", "b", "c"), dropout=0.1, seed=0),
+            tokenizer_folder=tmp_path / "slow",
+            about=bundle.read_about(tiny_bundle),
+            metrics={},
+            card="",
+        )
+    assert not (tmp_path / "new" / bundle.COMMIT).exists()
+
+
+def test_the_card_names_data_balance_and_figures_per_class(tiny_bundle: Path) -> None:
+    about = replace(
+        bundle.read_about(tiny_bundle),
+        configuration={"model.name": "tiny", "balance.strategy": "undersample"},
+        natural_prior=[0.7, 0.2, 0.1],
+        manifest_digest="abc123",
+    )
+    row = {"precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 12}
+    metrics = {"accuracy": 0.75, "macro_f1": 0.5, "per_class": {"a|b": row}}
+    card = bundle.card(about, metrics, labels=["a|b", "c", "d"], title="Ticket router")
+    assert card.startswith("---\npipeline_tag: text-classification\n")
+    assert "# Ticket router" in card
+    assert "manifest abc123; balance: undersample" in card
+    assert "at most 16 tokens" in card
+    assert "| macro f1 | 0.5000 |" in card
+    assert "balanced accuracy" not in card
+    assert "| a/b | 0.7000 | 0.3333 | 0.500 | 0.250 | 0.333 | 12 |" in card
+
+
+def test_versions_name_the_packages_that_decide_the_numbers() -> None:
+    found = bundle.versions()
+    assert found["torch"] == torch.__version__
+    assert {"python", "transformers", "tokenizers", "numpy"} <= found.keys()

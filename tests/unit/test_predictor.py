@@ -1,0 +1,156 @@
+"""Answers from a bundle."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.errors import BundleError
+from jobs.classifier import predictor as module
+from jobs.classifier.predictor import Predictor
+from tests.conftest import WORDS
+
+OFFSET = [0.0, 0.6, -0.6]
+
+
+def texts_of(count: int, *, longest: int = 30) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, longest))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_bundle: Path) -> Predictor:
+    return Predictor(tiny_bundle, device="cpu")
+
+
+def test_answers_come_in_the_order_of_the_texts_however_they_are_batched(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = texts_of(60)
+    whole = predictor.predict(texts)
+    assert len(np.unique(whole.logits[:, 0].round(5))) > 50
+    alone = np.concatenate([predictor.predict([text]).logits for text in texts])
+    np.testing.assert_allclose(whole.logits, alone, atol=1e-5)
+    order = np.random.default_rng(1).permutation(60)
+    moved = predictor.predict([texts[k] for k in order])
+    np.testing.assert_allclose(moved.logits, whole.logits[order], atol=1e-5)
+    monkeypatch.setattr(module, "BATCH_TOKENS", 40)
+    np.testing.assert_allclose(predictor.predict(texts).logits, alone, atol=1e-5)
+
+
+def test_no_forward_pass_is_larger_than_the_budget_and_every_text_is_in_one(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(tiny_bundle, device="cpu")
+    shapes: list[tuple[int, int]] = []
+    predictor.network.register_forward_pre_hook(
+        lambda _, arguments, named: shapes.append(tuple(named["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    monkeypatch.setattr(module, "BATCH_TOKENS", 64)
+    predictor.predict(texts_of(60))
+    assert sum(rows for rows, _ in shapes) == 60
+    assert max(rows * width for rows, width in shapes) <= 64
+    widths = [width for _, width in shapes]
+    assert widths == sorted(widths, reverse=True)
+    # A batch ends only where one more row would not have fitted.
+    assert all(rows == 64 // width for rows, width in shapes[:-1])
+
+
+def test_a_long_text_is_cut_and_said_to_be(predictor: Predictor) -> None:
+    fits = " ".join(["vpn"] * 14)
+    answers = predictor.predict(["mail", fits, f"{fits} printer"])
+    assert answers.truncated.tolist() == [False, False, True]
+    np.testing.assert_allclose(answers.logits[2], answers.logits[1], atol=1e-6)
+
+
+def test_no_texts_give_no_answers(predictor: Predictor) -> None:
+    answers = predictor.predict([])
+    assert answers.scores.shape == answers.logits.shape == (0, 3)
+    assert answers.labels.shape == answers.abstained.shape == answers.truncated.shape == (0,)
+    assert answers.label_scores.shape == (0,)
+
+
+def test_scores_are_probabilities_and_the_label_has_the_highest_without_an_offset(
+    predictor: Predictor,
+) -> None:
+    answers = predictor.predict(texts_of(20))
+    assert answers.labels.dtype == np.int64
+    assert answers.scores.dtype == np.float32
+    np.testing.assert_allclose(answers.scores.sum(axis=1), 1, atol=1e-6)
+    assert answers.scores.argmax(axis=1).tolist() == answers.labels.tolist()
+    assert answers.label_scores.tolist() == answers.scores.max(axis=1).tolist()
+    assert not answers.abstained.any()
+
+
+def test_the_label_follows_the_logits_and_the_scores_have_the_offset_taken_out(
+    predictor: Predictor, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    texts = texts_of(40)
+    plain = predictor.predict(texts)
+    moved = Predictor(
+        make_bundle(tmp_path / "moved", decision_offset=OFFSET), device="cpu"
+    ).predict(texts)
+    np.testing.assert_allclose(moved.logits, plain.logits, atol=1e-6)
+    assert moved.labels.tolist() == moved.logits.argmax(axis=1).tolist() == plain.labels.tolist()
+    taken_out = np.exp(moved.logits - np.array(OFFSET))
+    expected = taken_out / taken_out.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(moved.scores, expected, atol=1e-6)
+    assert (moved.scores.argmax(axis=1) != moved.labels).any(), "the offset decides some rows"
+    rows = np.arange(len(texts))
+    assert moved.label_scores.tolist() == moved.scores[rows, moved.labels].tolist()
+
+
+def test_answers_below_the_threshold_are_abstentions_by_the_score_of_the_label(
+    predictor: Predictor, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    texts = texts_of(41)
+    scores = np.sort(
+        Predictor(make_bundle(tmp_path / "a", decision_offset=OFFSET), device="cpu")
+        .predict(texts)
+        .label_scores
+    )
+    threshold = float(scores[19] + scores[20]) / 2
+    folder = make_bundle(tmp_path / "b", decision_offset=OFFSET, abstention_threshold=threshold)
+    answers = Predictor(folder, device="cpu").predict(texts)
+    assert answers.abstained.sum() == 20
+    assert answers.label_scores[answers.abstained].max() < threshold
+    assert answers.label_scores[~answers.abstained].min() >= threshold
+    assert answers.labels.tolist() == predictor.predict(texts).labels.tolist()
+
+
+def test_bfloat16_answers_are_close_to_those_of_float32(
+    tiny_bundle: Path, predictor: Predictor
+) -> None:
+    texts = texts_of(20)
+    low = Predictor(tiny_bundle, device="cpu", precision="bf16").predict(texts)
+    exact = predictor.predict(texts)
+    assert low.scores.dtype == np.float32
+    assert low.logits.tolist() != exact.logits.tolist()
+    np.testing.assert_allclose(low.scores, exact.scores, atol=0.02)
+
+
+def test_answering_leaves_no_gradients_and_no_dropout(predictor: Predictor) -> None:
+    first, second = (predictor.predict(["vpn is down"]).logits for _ in range(2))
+    assert first.tolist() == second.tolist()
+    assert not predictor.network.training
+    assert all(p.grad is None for p in predictor.network.parameters())
+
+
+def test_a_spoiled_bundle_is_refused_before_it_is_loaded(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BundleError, match=r"model\.safetensors was changed"):
+        Predictor(folder, device="cpu")
+
+
+def test_the_number_of_threads_is_set_where_it_is_asked_for(tiny_bundle: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        Predictor(tiny_bundle, device="cpu", threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,188 @@
+"""The settings of jobs and endpoint: every limit is in force, and told by its key."""
+
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from cluster import command
+from cluster.errors import SettingError
+from jobs import settings as jobs
+from serve import settings as serve
+
+MODELS: dict[str, type[command.Settings]] = {
+    model.__name__.lower(): model
+    for module in (jobs, serve)
+    for model in vars(module).values()
+    if isinstance(model, type)
+    and issubclass(model, command.Settings)
+    and model is not command.Settings
+}
+NEEDED = {"endpoint": {"bundle": "/b"}}
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    # model, values, what the sentence says
+    ("columns", {"text": []}, "text = [] "),
+    ("columns", {"text": "text"}, "text = 'text' "),
+    ("columns", {"text": ["a", 3]}, "text = 3 "),
+    ("columns", {"label": 3}, "label = 3 "),
+    ("columns", {"label": None}, "label = None "),
+    ("columns", {"id": 3}, "id = 3 "),
+    ("split", {"validation": -0.1}, "validation = -0.1 "),
+    ("split", {"validation": 1}, "validation = 1 "),
+    ("split", {"test": -0.1}, "test = -0.1 "),
+    ("split", {"test": "1.0"}, "test = '1.0' "),
+    ("split", {"test": float("nan")}, "test = nan "),
+    ("split", {"validation": 0.5, "test": 0.5}, "which leaves nothing to train on"),
+    ("split", {"seed": -1}, "seed = -1 "),
+    ("split", {"seed": 1.5}, "seed = 1.5 "),
+    ("model", {"name": 3}, "name = 3 "),
+    ("model", {"max_tokens": 3}, "max_tokens = 3 "),
+    ("model", {"max_tokens": 8193}, "max_tokens = 8193 "),
+    ("model", {"dropout": -0.1}, "dropout = -0.1 "),
+    ("model", {"dropout": 1}, "dropout = 1 "),
+    ("balance", {"strategy": "oversample"}, "'none', 'undersample' or 'class-weights'"),
+    ("balance", {"strategy": None}, "strategy = None "),
+    ("train", {"epochs": 0}, "epochs = 0 "),
+    ("train", {"batch_tokens": 15}, "batch_tokens = 15 "),
+    ("train", {"precision": "fp16"}, "'auto', 'bf16' or 'fp32'"),
+    ("train", {"seed": -1}, "seed = -1 "),
+    ("optim", {"lr": 0}, "lr = 0 "),
+    ("optim", {"lr": "nan"}, "lr = 'nan' "),
+    ("optim", {"lr": "inf"}, "lr = 'inf' "),
+    ("optim", {"head_lr": 0}, "head_lr = 0 "),
+    ("optim", {"layer_decay": 0}, "layer_decay = 0 "),
+    ("optim", {"layer_decay": 1.01}, "layer_decay = 1.01 "),
+    ("optim", {"weight_decay": -0.01}, "weight_decay = -0.01 "),
+    ("optim", {"weight_decay": float("inf")}, "weight_decay = inf "),
+    ("optim", {"warmup_ratio": -0.1}, "warmup_ratio = -0.1 "),
+    ("optim", {"warmup_ratio": 1}, "warmup_ratio = 1 "),
+    ("optim", {"schedule": "step"}, "'linear', 'cosine' or 'constant'"),
+    ("optim", {"clip_norm": 0}, "clip_norm = 0 "),
+    ("optim", {"label_smoothing": -0.1}, "label_smoothing = -0.1 "),
+    ("optim", {"label_smoothing": 1}, "label_smoothing = 1 "),
+    ("scaling", {"workers": 0}, "workers = 0 "),
+    ("scaling", {"gpu": "maybe"}, "'auto', 'yes' or 'no'"),
+    ("scaling", {"gpu": 1}, "gpu = 1 "),
+    ("limits", {"texts": 0}, "texts = 0 "),
+    ("limits", {"characters": 0}, "characters = 0 "),
+    ("limits", {"body_bytes": 999}, "body_bytes = 999 "),
+    ("limits", {"body_s": 0}, "body_s = 0 "),
+    ("limits", {"body_s": "inf"}, "body_s = 'inf' "),
+    ("limits", {"waiting_tokens": 0}, "waiting_tokens = 0 "),
+    ("limits", {"waiting_requests": 0}, "waiting_requests = 0 "),
+    ("limits", {"answer_s": 0}, "answer_s = 0 "),
+    ("limits", {"answer_s": "inf"}, "answer_s = 'inf' "),
+    ("autoscaling", {"min_replicas": -1}, "min_replicas = -1 "),
+    ("autoscaling", {"max_replicas": 0}, "max_replicas = 0 "),
+    ("autoscaling", {"min_replicas": 3, "max_replicas": 2}, "raise the one or lower the other"),
+    ("autoscaling", {"target_ongoing_requests": 0}, "target_ongoing_requests = 0 "),
+    ("autoscaling", {"upscale_delay_s": -1}, "upscale_delay_s = -1 "),
+    ("autoscaling", {"downscale_delay_s": -1}, "downscale_delay_s = -1 "),
+    ("endpoint", {"bundle": 3}, "bundle = 3 "),
+    ("endpoint", {"name": 3}, "name = 3 "),
+    ("endpoint", {"keys": "abc"}, "keys = 'abc' "),
+    ("endpoint", {"precision": "fp16"}, "'auto', 'bf16' or 'fp32'"),
+    ("endpoint", {"threads": 0}, "threads = 0 "),
+    ("endpoint", {"limits": {"texts": 0}}, "limits.texts = 0 "),
+    ("endpoint", {"autoscaling": {"nosuch": 1}}, "autoscaling.nosuch is not a setting"),
+]
+
+
+def identity(case: tuple[str, dict[str, Any], str]) -> str:
+    return f"{case[0]}-" + "-".join(f"{k}={v}" for k, v in case[1].items())
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=identity)
+def test_a_value_that_is_not_allowed_is_refused_by_its_key(
+    case: tuple[str, dict[str, Any], str],
+) -> None:
+    model, values, says = case
+    with pytest.raises(SettingError) as refused:
+        command.build(MODELS[model], NEEDED.get(model, {}) | values)
+    assert says in str(refused.value)
+
+
+def limited(field: FieldInfo) -> bool:
+    return bool(field.metadata) or any(
+        get_origin(kind) is Literal for kind in (field.annotation, *get_args(field.annotation))
+    )
+
+
+def test_every_setting_with_a_limit_is_among_the_refused() -> None:
+    tested = {(model, key) for model, values, _ in REFUSED for key in values}
+    known = {
+        (name, key)
+        for name, model in MODELS.items()
+        for key, field in model.model_fields.items()
+        if limited(field)
+    }
+    assert len(known) > 30
+    assert known - tested == set()
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_an_unknown_setting_is_refused_in_every_group(name: str) -> None:
+    with pytest.raises(SettingError, match="^nosuch is not a setting of this command"):
+        command.build(MODELS[name], NEEDED.get(name, {}) | {"nosuch": 1})
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_setting_says_what_it_is(name: str) -> None:
+    for flag in command._flags(MODELS[name]):
+        assert flag.field.description, flag.key
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("split", {"validation": 0, "test": 0.999}),
+        ("model", {"max_tokens": 4, "dropout": 0}),
+        ("model", {"max_tokens": 8192}),
+        ("train", {"epochs": 1, "batch_tokens": 16}),
+        ("optim", {"layer_decay": 1, "warmup_ratio": 0, "weight_decay": 0, "label_smoothing": 0}),
+        ("scaling", {"workers": 1}),
+        ("limits", {"texts": 1, "characters": 1, "body_bytes": 1000, "waiting_requests": 1}),
+        ("autoscaling", {"min_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0}),
+        ("autoscaling", {"min_replicas": 2, "max_replicas": 2}),
+        ("endpoint", {"bundle": "/b", "threads": 1}),
+    ],
+)
+def test_the_limits_themselves_are_allowed(name: str, values: dict[str, Any]) -> None:
+    found = command.build(MODELS[name], values)
+    assert {key: getattr(found, key) for key in values} == values
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("columns", "id"),
+        ("optim", "head_lr"),
+        ("scaling", "workers"),
+        ("autoscaling", "max_replicas"),
+        ("endpoint", "threads"),
+    ],
+)
+def test_the_word_none_switches_an_optional_setting_off(name: str, key: str) -> None:
+    found = command.build(MODELS[name], NEEDED.get(name, {}) | {key: "none"})
+    assert getattr(found, key) is None
+
+
+def test_the_strategy_none_stays_a_word() -> None:
+    assert command.build(jobs.Balance, {"strategy": "none"}).strategy == "none"
+
+
+@pytest.mark.parametrize(("value", "word"), [(True, "yes"), (False, "no"), ("auto", "auto")])
+def test_gpu_may_be_a_boolean_of_toml(value: object, word: str) -> None:
+    assert command.build(jobs.Scaling, {"gpu": value}).gpu == word
+
+
+def test_the_endpoint_survives_the_way_through_its_config() -> None:
+    made = serve.Endpoint(
+        bundle="s3://b/c",
+        keys=("aa", "bb"),
+        threads=2,
+        limits=serve.Limits(texts=3, body_s=0.5),
+        autoscaling=serve.Autoscaling(max_replicas=4),
+    )
+    assert command.build(serve.Endpoint, made.model_dump(mode="json")) == made
