@@ -36,7 +36,9 @@ S = TypeVar("S", bound="Settings")
 class Settings(BaseModel):
     """The base of every settings model: frozen, unknown keys refused, checked when built."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -107,11 +109,12 @@ def parse(
     """Settings from TOML, environment and flags; raises SettingError with one clear sentence."""
     flags = list(_flags(settings_type))
     given = vars(_parser(flags, program, summary).parse_args(list(argv)))
+    environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     config = given.pop("config")
     if config is not None:
         _merge(values, _read_toml(config))
-    _merge(values, _from_environment(settings_type, environment or os.environ))
+    _merge(values, _from_environment(settings_type, environment))
     for key, value in given.items():
         if value is not None:
             _merge(values, _nested(key.split("."), value))

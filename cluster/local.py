@@ -63,7 +63,7 @@ def read_state() -> dict[str, Any] | None:
         return dict(json.loads(state_file().read_text()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise StorageError(f"{state_file()} cannot be read: {error}.") from None
 
 
@@ -168,8 +168,8 @@ def _launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
     }
-    for name in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what lies here
-        environment.pop(name, None)
+    for foreign in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what is here
+        environment.pop(foreign, None)
     (temp / "haproxy").mkdir(exist_ok=True)
     with (temp / f"{name}.log").open("wb") as log:
         subprocess.Popen(
@@ -250,12 +250,12 @@ def _ensure_token() -> Path | None:
 def _get(state: dict[str, Any], route: str) -> Any:
     """The JSON that the dashboard gives for a route, or None if it does not answer."""
     token = os.environ.get("RAY_AUTH_TOKEN")
-    if not token and state.get("token"):
-        token = Path(state["token"]).read_text().strip()
-    request = urllib.request.Request(
-        state["dashboard"] + route, headers={"Authorization": f"Bearer {token}"}
-    )
     try:
+        if not token and state.get("token"):
+            token = Path(state["token"]).read_text().strip()
+        request = urllib.request.Request(
+            state["dashboard"] + route, headers={"Authorization": f"Bearer {token}"}
+        )
         with urllib.request.urlopen(request, timeout=5) as reply:
             return json.load(reply)
     except (urllib.error.URLError, OSError, ValueError):

@@ -4,6 +4,7 @@ Ray waits for ever for what can never be scheduled; here it is refused in one se
 nothing of what the workers do.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,10 +79,13 @@ def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan
             f"add {kind}."
         )
     data_cpus = 1.0 if have.cpus > 1 else max(0.0, have.cpus / 2)
-    share = (have.cpus - data_cpus) / count
-    # Whole CPUs where there are any: Ray places fractions badly on large nodes.
-    cpus = float(int(share)) if share >= 1 else round(share, 3)
-    threads = max(1, int(have.cpus // count)) if not use_gpu else max(1, int(cpus))
+    # A worker has to fit on one node, beside the others that land there.
+    room = have.cpus / have.nodes / math.ceil(count / have.nodes)
+    share = min((have.cpus - data_cpus) / count, room)
+    # Whole CPUs where there are any: Ray places fractions badly on large nodes. Always rounded
+    # down: together no more may be claimed than there is.
+    cpus = float(int(share)) if share >= 1 else math.floor(share * 1000) / 1000
+    threads = max(1, int(cpus if use_gpu else room))
     return Plan(count, use_gpu, cpus, threads, data_cpus)
 
 

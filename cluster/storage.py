@@ -40,7 +40,11 @@ def normal_uri(uri: str) -> str:
                 f"the scheme {scheme}:// is not supported; use a local path, s3://, gs://, "
                 "or (reading only) hf://."
             )
-        return str(Path("/" + rest.lstrip("/"))) if scheme == "file" else uri.rstrip("/")
+        if scheme == "file":
+            return str(Path("/" + rest.lstrip("/")))
+        if not rest.strip("/"):
+            raise ValueError(f"it names no bucket; give {scheme}://BUCKET/FOLDER.")
+        return uri.rstrip("/")
     if not uri:
         raise ValueError("it is empty; give a local path, s3://, gs:// or hf://.")
     path = Path(uri).expanduser()
@@ -64,6 +68,10 @@ def join(uri: str, *parts: str) -> str:
 
 
 def parent(uri: str) -> str:
+    """The folder that holds `uri`; a bucket holds itself."""
+    _, separator, rest = uri.rpartition("://")
+    if separator and "/" not in rest.rstrip("/"):
+        return uri.rstrip("/")
     return uri.rstrip("/").rsplit("/", 1)[0]
 
 
@@ -138,9 +146,12 @@ def write_bytes(uri: str, data: bytes) -> None:
     try:
         if is_local(uri):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            beside = f"{path}.{uuid.uuid4().hex[:8]}.partial"
-            Path(beside).write_bytes(data)
-            os.replace(beside, path)
+            beside = Path(f"{path}.{uuid.uuid4().hex[:8]}.partial")
+            try:
+                beside.write_bytes(data)
+                os.replace(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
         else:
             with fs.open_output_stream(path) as stream:
                 stream.write(data)
@@ -190,11 +201,18 @@ def staging(uri: str, commit: Sequence[str]) -> Iterator[str]:
         missing = [name for name in commit if not (beside / name).exists()]
         if missing:
             raise StorageError(f"{uri} was not published: {', '.join(missing)} was not written.")
+        _appear(beside, target, uri)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _appear(beside: Path, target: Path, uri: str) -> None:
+    try:
         if target.is_dir() and not any(target.iterdir()):
             target.rmdir()
         beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"{uri} was not published: {error.strerror}.") from None
 
 
 def upload(folder: Path, uri: str, last: str) -> None:

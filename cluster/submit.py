@@ -48,6 +48,8 @@ def submit(settings: Submit, words: Sequence[str]) -> int:
         )
     address = _address(settings.address)
     folder = Path(settings.working_dir).resolve()
+    if not folder.is_dir():
+        raise SettingError(f"--working-dir {settings.working_dir} is not a folder.")
     size = check_size(folder, settings.max_mib)
     client = _client(address)
     job = client.submit_job(entrypoint=shlex.join(words), runtime_env={"working_dir": str(folder)})

@@ -49,7 +49,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     columns = answers.columns_for(source, settings.columns, about, key="source")
     has_id = columns.id is None and "id" in source.schema.names
     columns = columns.model_copy(update={"id": "id" if has_id else columns.id})
-    require_columns(source, [*columns.text, columns.label, *([columns.id] if columns.id else [])])
+    require_columns(source, columns)
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")

@@ -42,7 +42,7 @@ def predict(settings: Predict) -> dict[str, Any]:
         )
     about = answers.about_bundle(settings.bundle)
     columns = answers.columns_for(source, settings.columns, about, key="source")
-    require_columns(source, columns.text)
+    require_columns(source, columns, labelled=False)
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")

@@ -36,13 +36,12 @@ def prepare(settings: Prepare) -> dict[str, Any]:
     """Prepares and publishes; what was made, in numbers."""
     storage.refuse_used(settings.output)
     columns = settings.columns
-    names = [*columns.text, columns.label, *([columns.id] if columns.id else [])]
     source = open_source(settings.source)
-    require_columns(source, names)
+    require_columns(source, columns)
     test_source = None
     if settings.test_source is not None:
         test_source = open_source(settings.test_source, key="test-source")
-        require_columns(test_source, names, key="test-source")
+        require_columns(test_source, columns, key="test-source")
     session.connect()
     session.streaming_context()
     session.require_everywhere(settings.source, "source")

@@ -60,15 +60,44 @@ def open_source(uri: str, *, key: str = "source") -> Source:
     return Source(uri, tuple(files), schema)
 
 
-def require_columns(source: Source, names: Sequence[str], *, key: str = "source") -> None:
-    """DataError, naming the columns that are there, unless all of `names` are."""
-    missing = [name for name in names if name not in source.schema.names]
+def require_columns(
+    source: Source, columns: Columns, *, key: str = "source", labelled: bool = True
+) -> None:
+    """DataError unless the columns are there and hold what they must.
+
+    Names the columns that are there. Text and labels may be strings or integers, plain or
+    dictionary-encoded.
+    """
+    read = [*columns.text, *([columns.label] if labelled else [])]
+    missing = [
+        name
+        for name in [*read, *([columns.id] if columns.id else [])]
+        if name not in source.schema.names
+    ]
     if missing:
         raise DataError(
             f"--{key} {source.uri} has no column {', '.join(map(repr, missing))}. It has: "
             f"{', '.join(source.schema.names)}. Name others with --columns.text and "
             "--columns.label."
         )
+    for name in read:
+        kind = source.schema.field(name).type
+        if not _is_readable(kind.value_type if pa.types.is_dictionary(kind) else kind):
+            raise DataError(
+                f"--{key} {source.uri}: the column {name!r} holds {kind}; text and labels must be "
+                "strings or integers. Integers with nulls often become floating-point numbers in "
+                "pandas: its dtype Int64 keeps them."
+            )
+
+
+def _is_readable(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
@@ -108,9 +137,4 @@ def _reason(text: str | None, label: str | None) -> str | None:
 def _strings(column: pa.ChunkedArray) -> list[str | None]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_floating(column.type):
-        raise DataError(
-            "A text or label column holds floating-point numbers; it must hold strings or "
-            "integers. Null integers often become floats in pandas: use the dtype Int64."
-        )
     return list(column.cast(pa.string()).to_pylist())

@@ -34,7 +34,8 @@ from serve.schema import (
 from serve.settings import Endpoint
 
 PAGE = Path(__file__).parent / "page" / "index.html"
-_ERRORS: dict[int | str, dict[str, Any]] = {
+_Documented = dict[int | str, dict[str, Any]]
+_ERRORS: _Documented = {
     status: {"model": ErrorReply, "description": text}
     for status, text in {
         400: "nothing to label",
@@ -50,8 +51,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 # What the door itself may answer, on routes that need no key and on those that do.
-_PUBLIC_ERRORS = {status: _ERRORS[status] for status in (408, 413)}
-_DOOR_ERRORS = {status: _ERRORS[status] for status in (401, 408, 413, 429)}
+_PUBLIC_ERRORS: _Documented = {status: _ERRORS[status] for status in (408, 413)}
+_DOOR_ERRORS: _Documented = {status: _ERRORS[status] for status in (401, 408, 413, 429)}
 
 
 class Service:

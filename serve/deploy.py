@@ -70,9 +70,10 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     keys, made = _keys(settings)
     joined = os.environ.get("RAY_ADDRESS") is not None
     if settings.print:
-        config = make_config(settings, keys, resources.Capacity(1, 0, 1), "file:///CODE.zip")
+        config = make_config(settings, keys, None, "file:///CODE.zip")
         print(yaml.safe_dump(config, sort_keys=False))
-        return {"printed": True, "config": config}
+        # The config has only its hash: a key that was made must be told here or nobody knows it.
+        return {"printed": True, "config": config} | ({"key": made} if made else {})
     if not joined:
         _require_free(settings.host, settings.port)
     session.connect(environment=SERVE_ENVIRONMENT)
@@ -90,24 +91,22 @@ def deploy(settings: Deploy) -> dict[str, Any]:
 
 
 def make_config(
-    settings: Deploy, keys: Sequence[str], have: resources.Capacity, code: str
+    settings: Deploy, keys: Sequence[str], have: resources.Capacity | None, code: str
 ) -> dict[str, Any]:
-    """The Serve config, as `serve deploy` takes it."""
-    gpu = have.gpus >= 1
-    # One CPU of the cluster stays free for jobs; replicas share the rest.
-    most = int(have.gpus) if gpu else max(1, int(have.cpus) - 1)
+    """The Serve config, as `serve deploy` takes it; `have` is None where no cluster was asked."""
     scaling = settings.autoscaling
-    replicas = min(scaling.max_replicas or most, most)
-    if scaling.min_replicas > replicas:
-        raise ResourceError(
-            f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {most}."
-        )
+    gpu = have is not None and have.gpus >= 1
+    replicas = _replicas(scaling, have)
+    threads = settings.threads
+    if threads is None and have is not None and not gpu:
+        # All the cores that a replica can have when every replica is up.
+        threads = max(1, int(min(have.cpus / have.nodes, have.cpus / replicas)))
     endpoint = Endpoint(
         bundle=settings.bundle,
         name=settings.name,
         keys=tuple(keys),
         precision=settings.precision,
-        threads=settings.threads,
+        threads=threads,
         limits=settings.limits,
         autoscaling=scaling,
     )
@@ -142,6 +141,19 @@ def make_config(
     }
 
 
+def _replicas(scaling: Autoscaling, have: resources.Capacity | None) -> int:
+    """The most replicas; ResourceError where the fewest asked for have no room."""
+    if have is None:
+        return scaling.max_replicas or max(1, scaling.min_replicas)
+    # One CPU of the cluster stays free for jobs; replicas share the rest.
+    room = int(have.gpus) if have.gpus >= 1 else max(1, int(have.cpus) - 1)
+    if scaling.min_replicas > room:
+        raise ResourceError(
+            f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {room}."
+        )
+    return min(scaling.max_replicas or room, room)
+
+
 def publish_code(folder: str) -> str:
     """Packs the four packages as they are here into one zip; its URI, which names its content.
 
@@ -158,7 +170,7 @@ def publish_code(folder: str) -> str:
     uri = storage.join(folder, f"switchyard-{key}.zip")
     if not storage.exists(uri):
         packed = Path(os.environ.get("TMPDIR", "/tmp")) / f"switchyard-{key}-{os.getpid()}.zip"
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for path in files:
                 archive.write(path, Path("switchyard") / path.relative_to(root))
         storage.write_bytes(uri, packed.read_bytes())
@@ -181,10 +193,12 @@ def _keys(settings: Deploy) -> tuple[list[str], str | None]:
         made = f"sy_{secrets.token_urlsafe(24)}"
         return [hash_key(made)], made
     try:
-        lines = Path(settings.keys).read_text(encoding="utf-8").splitlines()
+        lines = Path(settings.keys).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise SettingError(f"--keys {settings.keys} cannot be read: {error.strerror}.") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    except UnicodeDecodeError:
+        raise SettingError(f"--keys {settings.keys} is not text in UTF-8.") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not keys:
         raise SettingError(f"--keys {settings.keys} holds no key; write one a line.")
     return [hash_key(key) for key in keys], None

@@ -1,4 +1,4 @@
-"""A real cluster for the tests of this folder: token authentication, jobs, HTTP, as users have it."""
+"""A real cluster for the tests of this folder: token authentication, jobs, HTTP."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The whole road by `ray job submit` and HTTP, with a tiny BERT: a happy and an unhappy path each."""
+"""The whole road by submitted jobs and HTTP, with a tiny BERT: happy and unhappy paths."""
 
 import json
 import subprocess

@@ -1,7 +1,6 @@
 """Training, evaluation and prediction with a tiny BERT on one local Ray."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def command(data: str, output: Path, model: Path, **more: Any) -> TrainCommand:
         "data": data,
         "output": str(output),
         "model": {"name": str(model), "max_tokens": 16, "dropout": 0.0},
-        "train": {"epochs": 6, "batch_tokens": 64, "precision": "fp32"},
+        "train": {"epochs": 10, "batch_tokens": 32, "precision": "fp32"},
         "optim": {"lr": 5e-3, "head_lr": 5e-3},
     }
     return TrainCommand(**values | more)
@@ -55,14 +54,14 @@ def command(data: str, output: Path, model: Path, **more: Any) -> TrainCommand:
 @pytest.fixture(scope="module")
 def run(
     prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, dict[str, Any]]]:
+) -> tuple[Path, dict[str, Any]]:
     """A finished run of two data-parallel workers, and what the command said."""
     output = tmp_path_factory.mktemp("runs") / "two"
     settings = command(
         prepared, output, tiny_model,
         scaling={"workers": 2}, balance={"strategy": "undersample"},
     )  # fmt: skip
-    yield output, train(settings)
+    return output, train(settings)
 
 
 def test_two_workers_make_a_bundle_that_knows_where_it_comes_from(
@@ -86,7 +85,7 @@ def test_the_histogram_is_printed_before_training(
     settings = command(prepared, tmp_path / "run", tiny_model, dry_run=True)
     said = train(settings)
     assert said["rows_per_epoch"] == open_prepared(prepared).counts("train").sum()
-    assert said["steps"] >= 6
+    assert said["steps"] >= 10
     assert said["expected_seconds"] > 0
     assert "Expected time" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
@@ -205,10 +204,11 @@ def test_a_run_that_cannot_work_is_refused_before_it_starts(
     prepared: str, tiny_model: Path, tmp_path: Path, more: dict[str, Any],
     error: type[Exception], sentence: str,
 ) -> None:  # fmt: skip
-    if "model" in more:
-        more = {"model": {"name": str(tiny_model), **more["model"]}}
+    settings = command(prepared, tmp_path / "run", tiny_model).model_dump()
+    for group, values in more.items():
+        settings[group] = settings[group] | values if isinstance(values, dict) else values
     with pytest.raises(error, match=sentence):
-        train(command(prepared, tmp_path / "run", tiny_model, **more))
+        train(TrainCommand(**settings))
     assert not (tmp_path / "run").exists()
 
 

@@ -15,6 +15,7 @@ from cluster.errors import BundleError
 from jobs.classifier import bundle
 from jobs.classifier.network import new_network
 from jobs.classifier.predictor import Predictor
+from tests.unit.memory import write_sharp_bundle
 
 FILES = (
     "README.md",
@@ -135,9 +136,12 @@ def test_a_folder_that_is_no_bundle_is_refused_in_a_sentence(
         bundle.read_about(copy)
 
 
-def test_plain_transformers_gives_the_same_labels_and_scores(tiny_bundle: Path) -> None:
+def test_plain_transformers_gives_the_same_labels_and_scores(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    folder = write_sharp_bundle(tmp_path / "sharp", tiny_model)
     texts = [
         "my printer is down",
         "vpn",
@@ -145,19 +149,20 @@ def test_plain_transformers_gives_the_same_labels_and_scores(tiny_bundle: Path) 
         "支付 error!",
         "Login\n\ndenied",
     ]
-    ours = Predictor(tiny_bundle, device="cpu").predict(texts)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_bundle)
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_bundle).eval()
+    ours = Predictor(folder, device="cpu").predict(texts)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         theirs = model(**inputs).logits.softmax(-1).numpy()
     assert inputs["input_ids"].shape[1] == 16
     np.testing.assert_allclose(ours.scores, theirs, atol=1e-5)
-    names = bundle.read_about(tiny_bundle).labels
+    names = bundle.read_about(folder).labels
     assert [names[label] for label in ours.labels] == [
         model.config.id2label[int(label)] for label in theirs.argmax(-1)
     ]
-    assert len({round(float(score), 6) for score in ours.label_scores}) > 1
+    assert len(set(ours.labels.tolist())) > 1
+    assert ours.scores.std(axis=0).min() > 0.05
 
 
 def test_weights_are_stored_in_float32_whatever_they_were_trained_in(

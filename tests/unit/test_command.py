@@ -146,7 +146,7 @@ def test_none_on_a_flag_takes_back_what_a_file_said(toml: Callable[[str], str]) 
     [
         ("--max-row", "--max-rows"),
         ("--optim.head-lr", "--optim.head_lr"),
-        ("--optim.lrr=3", "--optim.lr"),
+        ("--optim.lrr", "--optim.lr"),
         ("--kinds", "--kind"),
     ],
 )
@@ -154,8 +154,10 @@ def test_an_unknown_flag_is_named_with_the_one_that_was_meant(flag: str, meant: 
     with pytest.raises(SettingError) as refused:
         parse(flag, "3")
     said = str(refused.value)
-    assert said.startswith(f"{flag.split('=')[0]} is not a setting of python -m a.program. ")
+    assert said.startswith(f"{flag} is not a setting of python -m a.program. ")
     assert f"Did you mean {meant}" in said
+    with pytest.raises(SettingError, match=f"^{flag} is not a setting"):
+        parse(f"{flag}=3")
 
 
 def test_a_flag_like_no_other_points_to_the_help() -> None:
@@ -183,7 +185,6 @@ def test_a_flag_without_its_value_is_refused() -> None:
         ("'optim.lr' = 3\n", "optim.lr is not a setting of this command."),
         ("max_rows = 0\n", "max_rows = 0 is not allowed: it should be greater than or equal to 1"),
         ("max_rows =\n", "is not valid TOML"),
-        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "is not valid TOML"),
     ],
 )
 def test_a_toml_file_with_a_mistake_is_refused_by_key(

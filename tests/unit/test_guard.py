@@ -291,7 +291,9 @@ def test_without_a_known_key_the_answer_is_401_and_the_body_is_not_read(sent: st
     run(work, keys=KEYS)
 
 
-@pytest.mark.parametrize("path", ["/healthy", "/health/", "//health", "/v1/../health", "/Health", ""])
+@pytest.mark.parametrize(
+    "path", ["/healthy", "/health/", "//health", "/v1/../health", "/Health", ""]
+)
 def test_only_the_public_paths_themselves_need_no_key(path: str) -> None:
     async def work(guard: Guard, _: App) -> None:
         assert_refused(await call(guard, path=path), 401, "unauthorized")

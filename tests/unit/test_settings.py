@@ -123,7 +123,7 @@ def test_every_setting_with_a_limit_is_among_the_refused() -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_an_unknown_setting_is_refused_in_every_group(name: str) -> None:
-    with pytest.raises(SettingError, match="^nosuch is not a setting of this command"):
+    with pytest.raises(SettingError, match=r"^nosuch is not a setting of this command"):
         command.build(MODELS[name], NEEDED.get(name, {}) | {"nosuch": 1})
 
 

@@ -1,0 +1,357 @@
+"""The Serve config, the keys and the packed code of `serve.deploy`. No Ray is started."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from cluster import command
+from cluster.errors import BundleError, ResourceError, SettingError, StorageError
+from cluster.resources import Capacity
+from serve import deploy
+from serve.deploy import Deploy, make_config, publish_code
+from serve.guard import hash_key
+from serve.settings import Autoscaling, Endpoint, Limits
+from tests.conftest import last_json
+
+CODE = "file:///runs/serve-code/switchyard-0123.zip"
+TWO_CPUS = Capacity(2, 0, 1)
+
+
+def settings(**values: Any) -> Deploy:
+    return command.build(Deploy, {"bundle": "/runs/one/bundle"} | values)
+
+
+def deployment(config: dict[str, Any]) -> dict[str, Any]:
+    (application,) = config["applications"]
+    (found,) = application["deployments"]
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "have"),
+    [
+        ({}, TWO_CPUS),
+        ({}, Capacity(64, 4, 4)),
+        ({"autoscaling": {"min_replicas": 0, "upscale_delay_s": 0}}, TWO_CPUS),
+        ({"autoscaling": {"min_replicas": 2, "max_replicas": 8}}, Capacity(16, 0, 2)),
+        ({"bundle": "s3://models/bundle", "threads": 3, "precision": "auto"}, TWO_CPUS),
+        ({"host": "0.0.0.0", "port": 65535, "limits": {"waiting_requests": 1}}, TWO_CPUS),
+    ],
+)
+def test_serve_takes_the_config_also_after_a_way_through_yaml(
+    values: dict[str, Any], have: Capacity
+) -> None:
+    made = make_config(settings(**values), [hash_key("sy_a")], have, CODE)
+    taken = ServeDeploySchema.model_validate(made)
+    assert taken.applications[0].import_path == "serve.replica:build"
+    assert taken.applications[0].runtime_env == {"working_dir": CODE}
+    again = yaml.safe_load(yaml.safe_dump(made, sort_keys=False))
+    assert again == made
+    assert ServeDeploySchema.model_validate(again) == taken
+
+
+def test_the_replica_reads_from_the_config_what_the_command_was_told() -> None:
+    told = settings(
+        name="tickets",
+        threads=2,
+        precision="bf16",
+        limits={"texts": 5, "answer_s": 1.5},
+        autoscaling={"max_replicas": 3},
+    )
+    made = make_config(told, ["aa", "bb"], Capacity(8, 0, 1), CODE)
+    carried = json.loads(json.dumps(made["applications"][0]["args"]))
+    assert command.build(Endpoint, carried) == Endpoint(
+        bundle="/runs/one/bundle",
+        name="tickets",
+        keys=("aa", "bb"),
+        precision="bf16",
+        threads=2,
+        limits=Limits(texts=5, answer_s=1.5),
+        autoscaling=Autoscaling(max_replicas=3),
+    )
+
+
+def test_serves_own_limit_is_never_met_before_that_of_the_door() -> None:
+    found = deployment(make_config(settings(), [], TWO_CPUS, CODE))
+    assert found["max_ongoing_requests"] > Limits().waiting_requests
+    assert found["max_queued_requests"] == -1
+
+
+@pytest.mark.parametrize(
+    ("have", "scaling", "expected"),
+    [
+        # (smallest, at first, largest), and what a replica claims
+        (TWO_CPUS, {}, (1, 1, 1)),
+        (Capacity(1, 0, 1), {}, (1, 1, 1)),
+        (Capacity(9, 0, 1), {}, (1, 1, 8)),
+        (Capacity(9, 0, 1), {"min_replicas": 3}, (3, 3, 8)),
+        (Capacity(9, 0, 1), {"min_replicas": 0}, (0, 1, 8)),
+        (Capacity(9, 0, 1), {"max_replicas": 4}, (1, 1, 4)),
+        (Capacity(9, 0, 1), {"max_replicas": 400}, (1, 1, 8)),
+        (Capacity(9, 0, 1), {"min_replicas": 8, "max_replicas": 8}, (8, 8, 8)),
+        (Capacity(64, 4, 1), {}, (1, 1, 4)),
+        (Capacity(2, 4, 1), {"max_replicas": 3}, (1, 1, 3)),
+        (Capacity(4, 0.5, 1), {}, (1, 1, 3)),
+    ],
+)
+def test_replicas_stay_within_what_was_asked_and_what_there_is(
+    have: Capacity, scaling: dict[str, int], expected: tuple[int, int, int]
+) -> None:
+    found = deployment(make_config(settings(autoscaling=scaling), [], have, CODE))
+    numbers = found["autoscaling_config"]
+    keys = ("min_replicas", "initial_replicas", "max_replicas")
+    assert tuple(numbers[key] for key in keys) == expected
+    claim = {"num_gpus": 1} if have.gpus >= 1 else {"num_cpus": 1}
+    assert found["ray_actor_options"] == claim
+
+
+def test_more_replicas_than_there_is_room_for_are_refused() -> None:
+    with pytest.raises(ResourceError) as refused:
+        make_config(settings(autoscaling={"min_replicas": 4}), [], Capacity(4, 0, 1), CODE)
+    assert str(refused.value) == (
+        "autoscaling.min_replicas is 4, and the cluster has 4 CPUs and 0 GPUs: room for 3."
+    )
+
+
+# Keys.
+
+
+def key_file(folder: Path, text: str | bytes) -> str:
+    path = folder / "keys.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+@pytest.fixture
+def printed(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """`serve.deploy --print` with more flags: exit code, last line, all else that was said."""
+
+    def run(*flags: str) -> tuple[int, dict[str, Any], str]:
+        with pytest.raises(SystemExit) as left:
+            deploy.main(["--bundle", str(tiny_bundle), "--print", *flags])
+        said = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, last_json(said.out), said.out + said.err
+
+    return run
+
+
+def keys_in(result: dict[str, Any]) -> list[str]:
+    found: list[str] = result["config"]["applications"][0]["args"]["keys"]
+    return found
+
+
+def test_of_the_keys_in_a_file_only_the_hashes_are_in_the_config(
+    tmp_path: Path, printed: Callable[..., tuple[int, dict[str, Any], str]]
+) -> None:
+    text = "\ufeff# of the help desk\nsy_first\n\n  sy_second \r\n   # of nobody\nsy_dritte-ä\n"
+    code, result, said = printed("--keys", key_file(tmp_path, text))
+    assert code == 0
+    expected = ("sy_first", "sy_second", "sy_dritte-ä")
+    assert keys_in(result) == [hashlib.sha256(key.encode()).hexdigest() for key in expected]
+    assert "sy_" not in said
+    assert "key" not in result
+
+
+def test_a_key_that_is_made_is_told_once_and_is_the_one_in_the_config(
+    printed: Callable[..., tuple[int, dict[str, Any], str]],
+) -> None:
+    results = [printed()[1] for _ in range(2)]
+    for result in results:
+        assert re.fullmatch(r"sy_[\w-]{32}", result["key"])
+        assert keys_in(result) == [hash_key(result["key"])]
+        assert result["key"] not in json.dumps(result["config"])
+    assert results[0]["key"] != results[1]["key"]
+
+
+def test_an_open_endpoint_has_no_keys(
+    printed: Callable[..., tuple[int, dict[str, Any], str]],
+) -> None:
+    code, result, _ = printed("--open")
+    assert (code, keys_in(result)) == (0, [])
+    assert "key" not in result
+
+
+def test_open_and_keys_together_are_refused(
+    tmp_path: Path, printed: Callable[..., tuple[int, dict[str, Any], str]]
+) -> None:
+    code, result, _ = printed("--open", "--keys", key_file(tmp_path, "sy_first"))
+    assert code == 2
+    assert "give one of the two" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds no key; write one a line"),
+        ("\n \n# nothing yet\n  # still nothing\n", "holds no key; write one a line"),
+        (b"sy_\xff\xfe\n", "is not text in UTF-8"),
+    ],
+)
+def test_a_file_without_a_key_in_it_is_refused(
+    text: str | bytes,
+    says: str,
+    tmp_path: Path,
+    printed: Callable[..., tuple[int, dict[str, Any], str]],
+) -> None:
+    code, result, said = printed("--keys", key_file(tmp_path, text))
+    assert (code, result["error_type"]) == (2, "SettingError")
+    assert says in result["error"]
+    assert "Traceback" not in said
+
+
+def test_a_file_of_keys_that_is_not_there_is_refused(
+    tmp_path: Path, printed: Callable[..., tuple[int, dict[str, Any], str]]
+) -> None:
+    code, result, _ = printed("--keys", f"{tmp_path}/away.txt")
+    assert code == 2
+    assert "away.txt cannot be read: No such file or directory" in result["error"]
+
+
+# What is refused before anything is started.
+
+
+def test_a_folder_that_is_no_bundle_or_a_changed_one_is_refused(
+    tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
+    with pytest.raises(BundleError, match="is no bundle"):
+        deploy.deploy(settings(bundle=str(tmp_path), print=True))
+    changed = make_bundle(tmp_path / "changed")
+    with (changed / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"model\.safetensors was changed"):
+        deploy.deploy(settings(bundle=str(changed), print=True))
+
+
+def test_a_bundle_in_object_storage_is_known_by_its_commit_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def exists(uri: str) -> bool:
+        asked.append(uri)
+        return "sound" in uri
+
+    monkeypatch.setattr(deploy.storage, "exists", exists)
+    deploy._check_bundle("s3://models/sound")
+    with pytest.raises(StorageError, match=r"--bundle s3://models/empty is no bundle"):
+        deploy._check_bundle("s3://models/empty")
+    assert asked == ["s3://models/sound/bundle.json", "s3://models/empty/bundle.json"]
+
+
+def test_a_port_in_use_is_refused_by_its_number() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=rf"--port {port} on 127\.0\.0\.1 cannot be used"):
+            deploy._require_free("127.0.0.1", port)
+    deploy._require_free("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--port", "0"), "port = '0' is not allowed"),
+        (("--port", "65536"), "port = '65536' is not allowed"),
+        (("--precision", "fp16"), "precision = 'fp16' is not allowed"),
+        (("--threads", "0"), "threads = '0' is not allowed"),
+        (("--bundle", "http://models/a"), "http:// is not supported"),
+    ],
+)
+def test_a_flag_with_a_value_that_is_not_allowed_is_refused(
+    flags: tuple[str, ...], says: str, printed: Callable[..., tuple[int, dict[str, Any], str]]
+) -> None:
+    code, result, _ = printed(*flags)
+    assert code == 2
+    assert says in result["error"]
+
+
+# The packed code.
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source tree like this one; what `publish_code` packs."""
+    root = tmp_path / "project"
+    for name in (
+        "cluster/__init__.py",
+        "jobs/classifier/text.py",
+        "serve/page/index.html",
+        "serve/deploy.py",
+        "tuning/search.py",
+        "serve/__pycache__/deploy.cpython-311.pyc",
+        "jobs/classifier/__pycache__/text.cpython-311.pyc",
+        "tests/unit/test_a.py",
+        "keys.txt",
+        ".git/config",
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {name}\n")
+    monkeypatch.setattr(deploy, "__file__", str(root / "serve" / "deploy.py"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return root
+
+
+def test_the_packed_code_holds_the_four_packages_and_nothing_else(
+    project: Path, tmp_path: Path
+) -> None:
+    uri = publish_code(f"{tmp_path}/code")
+    (packed,) = (tmp_path / "code").iterdir()
+    assert uri == f"file://{packed}"
+    with zipfile.ZipFile(packed) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == [  # Ray takes one folder off when it unpacks
+            "switchyard/cluster/__init__.py",
+            "switchyard/jobs/classifier/text.py",
+            "switchyard/serve/deploy.py",
+            "switchyard/serve/page/index.html",
+            "switchyard/tuning/search.py",
+        ]
+        assert archive.read("switchyard/tuning/search.py") == b"# tuning/search.py\n"
+    assert sorted(os.listdir(tmp_path)) == ["code", "project"]
+
+
+def test_the_name_of_the_packed_code_is_that_of_its_content(project: Path, tmp_path: Path) -> None:
+    first = publish_code(f"{tmp_path}/code")
+    (project / "serve" / "__pycache__" / "other.pyc").write_text("x")
+    (project / "tests" / "unit" / "test_b.py").write_text("x")
+    os.utime(project / "serve" / "deploy.py", (0, 0))
+    assert publish_code(f"{tmp_path}/code") == first
+
+    (project / "jobs" / "classifier" / "text.py").write_text("# changed\n")
+    changed = publish_code(f"{tmp_path}/code")
+    (project / "tuning" / "search.py").rename(project / "tuning" / "space.py")
+    renamed = publish_code(f"{tmp_path}/code")
+    assert len({first, changed, renamed}) == 3
+    assert len(list((tmp_path / "code").iterdir())) == 3
+
+
+def test_code_that_is_there_already_is_not_written_again(project: Path, tmp_path: Path) -> None:
+    path = Path(publish_code(f"{tmp_path}/code").removeprefix("file://"))
+    path.write_text("as it was")
+    publish_code(f"{tmp_path}/code")
+    assert path.read_text() == "as it was"
+
+
+def test_this_projects_own_code_holds_what_a_replica_imports(tmp_path: Path) -> None:
+    packed = publish_code(f"{tmp_path}/code").removeprefix("file://")
+    with zipfile.ZipFile(packed) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[1] for name in names}
+    assert tops == {"cluster", "jobs", "serve", "tuning"}
+    assert {"switchyard/serve/replica.py", "switchyard/serve/page/index.html"} <= set(names)
+    assert [name for name in names if "__pycache__" in name] == []

@@ -1,0 +1,127 @@
+"""Plans for workers: what a cluster has, what each worker claims, and what is refused."""
+
+import itertools
+
+import pytest
+
+from cluster.errors import ResourceError
+from cluster.resources import Capacity, GpuChoice, Plan, plan_workers
+
+
+@pytest.mark.parametrize(
+    ("have", "workers", "gpu", "plan"),
+    [
+        # cpus, gpus, nodes; asked; (workers, gpu, CPUs of each, threads of each, CPUs for data)
+        (Capacity(2, 0, 1), None, "auto", Plan(1, False, 1.0, 2, 1.0)),
+        (Capacity(2, 0, 1), 1, "auto", Plan(1, False, 1.0, 2, 1.0)),
+        (Capacity(2, 0, 1), 2, "auto", Plan(2, False, 0.5, 1, 1.0)),
+        (Capacity(1, 0, 1), None, "auto", Plan(1, False, 0.5, 1, 0.5)),
+        (Capacity(8, 0, 1), None, "auto", Plan(1, False, 7.0, 8, 1.0)),
+        (Capacity(8, 0, 1), 3, "auto", Plan(3, False, 2.0, 2, 1.0)),
+        (Capacity(8, 0, 2), None, "auto", Plan(2, False, 3.0, 4, 1.0)),
+        (Capacity(16, 0, 4), None, "no", Plan(4, False, 3.0, 4, 1.0)),
+        (Capacity(2, 0, 4), None, "auto", Plan(2, False, 0.5, 1, 1.0)),
+        (Capacity(8, 1, 1), None, "auto", Plan(1, True, 7.0, 7, 1.0)),
+        (Capacity(16, 4, 1), None, "auto", Plan(4, True, 3.0, 3, 1.0)),
+        (Capacity(16, 4, 1), 2, "yes", Plan(2, True, 7.0, 7, 1.0)),
+        (Capacity(16, 4, 1), None, "no", Plan(1, False, 15.0, 16, 1.0)),
+        (Capacity(2, 4, 1), None, "auto", Plan(4, True, 0.25, 1, 1.0)),
+        (Capacity(8, 0.5, 1), None, "auto", Plan(1, False, 7.0, 8, 1.0)),
+    ],
+)
+def test_a_plan_follows_from_what_there_is_and_what_is_asked(
+    have: Capacity, workers: int | None, gpu: GpuChoice, plan: Plan
+) -> None:
+    assert plan_workers(have, workers=workers, gpu=gpu) == plan
+
+
+def test_a_plan_never_claims_more_than_the_cluster_has() -> None:
+    for cpus, gpus, nodes in itertools.product(range(1, 34), (0, 1, 3, 7), (1, 2, 3)):
+        have = Capacity(cpus, gpus, nodes)
+        for workers in [None, *range(1, (gpus or cpus) + 1)]:
+            plan = plan_workers(have, workers=workers, gpu="auto")
+            assert plan.workers == workers or workers is None
+            claimed = plan.workers * plan.cpus_per_worker + plan.data_cpus
+            assert claimed <= cpus + 1e-9, (have, plan)
+            assert plan.cpus_per_worker > 0
+            assert plan.threads >= 1
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 4])
+@pytest.mark.parametrize("each", [1, 2, 4, 8])
+def test_no_worker_claims_or_uses_more_than_a_node_of_the_cluster_has(
+    nodes: int, each: int
+) -> None:
+    for workers in range(1, nodes * each + 1):
+        plan = plan_workers(Capacity(nodes * each, 0, nodes), workers=workers, gpu="auto")
+        assert plan.cpus_per_worker <= each, plan
+        assert plan.threads <= each, plan
+        assert nodes * int(each / plan.cpus_per_worker + 1e-9) >= workers, plan  # all find a place
+
+
+def test_a_worker_claims_cpus_and_where_it_uses_one_a_gpu() -> None:
+    assert Plan(1, False, 3.0, 4, 1.0).resources() == {"CPU": 3.0}
+    assert Plan(2, True, 0.5, 1, 1.0).resources() == {"CPU": 0.5, "GPU": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("have", "workers", "gpu", "says"),
+    [
+        (
+            Capacity(2, 0, 1),
+            3,
+            "auto",
+            "scaling.workers is 3, but the cluster has 2 CPUs and 0 GPUs, enough for 2 workers. "
+            "Set --scaling.workers to at most 2, or add CPUs.",
+        ),
+        (
+            Capacity(1, 0, 1),
+            2,
+            "no",
+            "scaling.workers is 2, but the cluster has 1 CPUs and 0 GPUs, enough for 1 worker. "
+            "Set --scaling.workers to at most 1, or add CPUs.",
+        ),
+        (
+            Capacity(64, 2, 1),
+            3,
+            "auto",
+            "scaling.workers is 3, but the cluster has 64 CPUs and 2 GPUs, enough for 2 workers. "
+            "Set --scaling.workers to at most 2, or add GPUs.",
+        ),
+        (
+            Capacity(8, 0, 1),
+            None,
+            "yes",
+            "scaling.gpu is yes, but the cluster has 8 CPUs and 0 GPUs. Set --scaling.gpu auto or "
+            "no to train on CPUs, or add GPU nodes.",
+        ),
+        (
+            Capacity(0.5, 0, 1),
+            None,
+            "auto",
+            "the cluster has 0.5 CPUs and 0 GPUs: training needs at least one. Start Ray with more "
+            "CPUs.",
+        ),
+        (
+            Capacity(0, 0, 1, autoscaling=True),
+            1,
+            "no",
+            "the cluster with all that its autoscaler can add has 0 CPUs and 0 GPUs: training "
+            "needs at least one. Start Ray with more CPUs.",
+        ),
+    ],
+)
+def test_what_can_never_be_scheduled_is_refused_in_a_sentence_that_helps(
+    have: Capacity, workers: int | None, gpu: GpuChoice, says: str
+) -> None:
+    with pytest.raises(ResourceError) as refused:
+        plan_workers(have, workers=workers, gpu=gpu)
+    assert str(refused.value) == says
+
+
+def test_a_capacity_says_whether_the_autoscaler_counts() -> None:
+    assert str(Capacity(2.0, 0.0, 1)) == "the cluster has 2 CPUs and 0 GPUs"
+    assert (
+        str(Capacity(128, 8, 1, autoscaling=True))
+        == "the cluster with all that its autoscaler can add has 128 CPUs and 8 GPUs"
+    )

@@ -1,0 +1,251 @@
+"""The split: exact quotas, no text on two sides, and nothing depends on order."""
+
+from collections import Counter, defaultdict
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Cuts,
+    Texts,
+    choose_cuts,
+    member,
+    quota,
+    settle,
+    table,
+)
+from tests.unit.memory import STEADY
+
+CLASSES = 4
+# Triples as preparation gathers them: a text, the class that it stands under, in how many rows.
+TRIPLES = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, CLASSES - 1), st.integers(1, 4)),
+    min_size=1,
+    max_size=80,
+)
+# Shares in whole per cent, which leave something to train on.
+SHARES = st.tuples(st.integers(0, 99), st.integers(0, 99)).filter(lambda s: sum(s) < 100)
+
+
+def settled(triples: list[tuple[int, int, int]]) -> Texts:
+    ids, classes, rows = zip(*triples, strict=True)
+    return settle(
+        np.array(ids, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        np.array(classes, dtype=np.int32),
+        np.array(rows, dtype=np.int64),
+    )
+
+
+def split(texts: Texts, validation: float, test: float, seed: int = 0) -> dict[int, int]:
+    """Text id → side."""
+    cuts = choose_cuts(texts, CLASSES, validation=validation, test=test, seed=seed)
+    sides = cuts.sides(texts.ids, texts.owners, seed)
+    return dict(zip(texts.ids.tolist(), sides.tolist(), strict=True))
+
+
+def rounded(texts: int, validation: int, test: int) -> list[int]:
+    """The largest-remainder rounding in exact fractions: [train, validation, test]."""
+    shares = [Fraction(100 - validation - test, 100), Fraction(validation, 100)]
+    shares.append(Fraction(test, 100))
+    whole = [int(share * texts) for share in shares]
+    rest = [share * texts - count for share, count in zip(shares, whole, strict=True)]
+    for k in sorted((0, 1, 2), key=lambda k: (-rest[k], k))[: texts - sum(whole)]:
+        whole[k] += 1
+    return whole
+
+
+@settings(STEADY, max_examples=1000)
+@given(st.integers(1, 5000), SHARES)
+def test_quotas_are_the_rounded_shares_unless_a_floor_lifts_one(
+    texts: int, shares: tuple[int, int]
+) -> None:
+    validation, test = quota(texts, shares[0] / 100, shares[1] / 100)
+    found = [texts - validation - test, validation, test]
+    expected = rounded(texts, *shares)
+    needed = [True, shares[0] > 0 and texts >= 3, shares[1] > 0 and texts >= 3]
+    lacking = [k for k in range(3) if needed[k] and expected[k] == 0]
+    if not lacking:
+        assert found == expected
+        return
+    assert all(found[k] == 1 for k in lacking)
+    assert sum(abs(a - b) for a, b in zip(found, expected, strict=True)) == 2 * len(lacking)
+
+
+@STEADY
+@given(st.integers(1, 5000), SHARES)
+def test_a_class_keeps_a_text_to_train_on_and_three_texts_reach_every_split(
+    texts: int, shares: tuple[int, int]
+) -> None:
+    validation, test = quota(texts, shares[0] / 100, shares[1] / 100)
+    assert validation >= 0
+    assert test >= 0
+    assert texts - validation - test >= 1
+    for found, share in zip((validation, test), shares, strict=True):
+        assert found == 0 or share > 0
+        assert found > 0 or share == 0 or texts < 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "validation", "test", "expected"),
+    [
+        (1, 0.1, 0.1, (0, 0)),
+        (1, 0.45, 0.45, (0, 0)),
+        (2, 0.1, 0.1, (0, 0)),
+        (2, 0.45, 0.45, (0, 1)),  # of two equal, validation gives up its text
+        (2, 0.3, 0.5, (0, 1)),
+        (3, 0.1, 0.1, (1, 1)),
+        (3, 0.5, 0.49, (1, 1)),
+        (3, 0.1, 0.0, (1, 0)),
+        (3, 0.0, 0.1, (0, 1)),
+        (4, 0.1, 0.1, (1, 1)),
+        (10, 0.1, 0.1, (1, 1)),
+        (15, 0.1, 0.1, (2, 1)),
+        (25, 0.1, 0.1, (3, 2)),
+        (30, 0.1, 0.1, (3, 3)),
+        (101, 0.32, 0.34, (32, 34)),  # 34.34 to train and to test: a tie that training wins
+        (101, 0.4, 0.2, (40, 20)),
+        (1000, 0.1, 0.1, (100, 100)),
+        (1000, 0.0, 0.0, (0, 0)),
+        (1000, 0.6, 0.3, (600, 300)),
+        (10_000_000, 0.1, 0.2, (1_000_000, 2_000_000)),
+    ],
+)
+def test_quotas_worked_out_by_hand(
+    texts: int, validation: float, test: float, expected: tuple[int, int]
+) -> None:
+    assert quota(texts, validation, test) == expected
+
+
+@STEADY
+@given(TRIPLES)
+def test_a_text_belongs_to_its_most_frequent_class_and_ties_go_to_the_smallest(
+    triples: list[tuple[int, int, int]],
+) -> None:
+    votes: dict[int, Counter[int]] = defaultdict(Counter)
+    for text, label, rows in triples:
+        votes[text * 0x9E3779B97F4A7C15 % 2**64][label] += rows
+    found = settled(triples)
+    assert found.ids.tolist() == sorted(votes)
+    for text, owner, conflicting in zip(
+        found.ids.tolist(), found.owners.tolist(), found.conflicting.tolist(), strict=True
+    ):
+        counted = votes[text]
+        most = max(counted.values())
+        assert owner == min(label for label, rows in counted.items() if rows == most)
+        assert conflicting == (len(counted) > 1)
+
+
+def test_a_majority_may_be_gathered_from_several_places() -> None:
+    # Class 3 has two rows at once, class 1 three rows in three files.
+    found = settled([(7, 3, 2), (7, 1, 1), (7, 1, 1), (8, 2, 5), (7, 1, 1), (9, 3, 2), (9, 0, 2)])
+    owners = dict(zip(found.ids.tolist(), found.owners.tolist(), strict=True))
+    golden = 0x9E3779B97F4A7C15
+    assert [owners[text * golden % 2**64] for text in (7, 8, 9)] == [1, 2, 0]
+    assert found.conflicting.sum() == 2
+
+
+def test_no_triples_settle_to_no_texts() -> None:
+    none = np.zeros(0)
+    found = settle(none.astype(np.uint64), none.astype(np.int32), none.astype(np.int64))
+    assert found.ids.shape == found.owners.shape == found.conflicting.shape == (0,)
+
+
+@STEADY
+@given(TRIPLES, SHARES, st.integers(0, 3))
+def test_every_class_gets_exactly_its_quotas(
+    triples: list[tuple[int, int, int]], shares: tuple[int, int], seed: int
+) -> None:
+    validation, test = shares[0] / 100, shares[1] / 100
+    texts = settled(triples)
+    cuts = choose_cuts(texts, CLASSES, validation=validation, test=test, seed=seed)
+    counted = table(cuts.sides(texts.ids, texts.owners, seed), texts.owners, CLASSES)
+    assert counted.shape == (CLASSES, 3)
+    assert counted.sum() == len(texts.ids)
+    for label in range(CLASSES):
+        count = int((texts.owners == label).sum())
+        expected = quota(count, validation, test) if count else (0, 0)
+        assert tuple(counted[label, [VALIDATION, TEST]]) == expected
+        assert counted[label, TRAIN] == count - sum(expected)
+
+
+@STEADY
+@given(TRIPLES, SHARES, st.randoms(use_true_random=False))
+def test_no_order_and_no_cutting_into_files_changes_a_side(
+    triples: list[tuple[int, int, int]], shares: tuple[int, int], random
+) -> None:
+    validation, test = shares[0] / 100, shares[1] / 100
+    # Every row a triple of its own, as if each stood in another file.
+    single = [(text, label, 1) for text, label, rows in triples for _ in range(rows)]
+    random.shuffle(single)
+    assert split(settled(single), validation, test) == split(settled(triples), validation, test)
+
+
+@STEADY
+@given(TRIPLES, SHARES)
+def test_a_text_stands_on_one_side_under_whatever_label_its_rows_are(
+    triples: list[tuple[int, int, int]], shares: tuple[int, int]
+) -> None:
+    texts = settled(triples)
+    sides = split(texts, shares[0] / 100, shares[1] / 100)
+    assert len(set(texts.ids.tolist())) == len(texts.ids) == len({text for text, _, _ in triples})
+    # Rows look their text's owner up and ask again, one by one, in any order.
+    cuts = choose_cuts(texts, CLASSES, validation=shares[0] / 100, test=shares[1] / 100, seed=0)
+    for text, owner in reversed(list(zip(texts.ids, texts.owners, strict=True))):
+        again = cuts.sides(np.array([text]), np.array([owner]), 0)
+        assert again.dtype == np.int8
+        assert again.tolist() == [sides[int(text)]]
+
+
+def thousand(per_class: int = 250) -> Texts:
+    return settled([(text, text % CLASSES, 1) for text in range(per_class * CLASSES)])
+
+
+def test_another_seed_draws_other_texts_in_the_same_numbers() -> None:
+    texts = thousand()
+    first, second = (split(texts, 0.1, 0.1, seed) for seed in (0, 1))
+    assert (
+        Counter(first.values())
+        == Counter(second.values())
+        == {
+            TRAIN: 800,
+            VALIDATION: 100,
+            TEST: 100,
+        }
+    )
+    both = [text for text in first if first[text] == TEST == second[text]]
+    assert len(both) < 30
+
+
+def test_the_test_rows_stay_when_only_the_share_of_validation_changes() -> None:
+    texts = thousand()
+    first, second = split(texts, 0.1, 0.1), split(texts, 0.2, 0.1)
+    assert {t for t in first if first[t] == TEST} == {t for t in second if second[t] == TEST}
+
+
+def test_new_texts_move_few_old_ones() -> None:
+    before, after = split(thousand(), 0.1, 0.1), split(thousand(260), 0.1, 0.1)
+    assert sum(after[text] != side for text, side in before.items()) < 50
+
+
+def test_classes_without_texts_have_cuts_that_take_nothing() -> None:
+    texts = settled([(1, 2, 1), (2, 2, 1), (3, 2, 1)])
+    cuts = choose_cuts(texts, CLASSES, validation=0.1, test=0.1, seed=0)
+    assert cuts.test[[0, 1, 3]].tolist() == cuts.validation[[0, 1, 3]].tolist() == [0, 0, 0]
+    other = Cuts(cuts.test, cuts.validation).sides(
+        np.array([5], dtype=np.uint64), np.array([0], dtype=np.int32), 0
+    )
+    assert other.tolist() == [TRAIN]
+
+
+@STEADY
+@given(st.lists(st.integers(0, 30)), st.lists(st.integers(0, 30), unique=True))
+def test_membership_is_that_of_a_set(ids: list[int], of: list[int]) -> None:
+    found = member(np.array(ids, dtype=np.uint64), np.array(sorted(of), dtype=np.uint64))
+    assert found.dtype == np.bool_
+    assert found.tolist() == [text in set(of) for text in ids]
