@@ -53,7 +53,7 @@ def connect(*, cpus: int | None = None, environment: Mapping[str, str] | None = 
             "(python -m cluster.submit -- python -m …), or unset RAY_ADDRESS to run it here."
         )
     # A cluster whose token is on disk wants the mode said aloud; it may have been started by hand.
-    if _has_token():
+    if has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         ray.init(address=address, logging_level=logging.WARNING)
@@ -64,7 +64,8 @@ def connect(*, cpus: int | None = None, environment: Mapping[str, str] | None = 
         ) from None
 
 
-def _has_token() -> bool:
+def has_token() -> bool:
+    """Whether Ray finds a token here; a cluster that asks for it wants the mode said aloud."""
     return bool(
         os.environ.get("RAY_AUTH_TOKEN")
         or os.environ.get("RAY_AUTH_TOKEN_PATH")

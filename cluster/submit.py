@@ -20,7 +20,7 @@ from pydantic import Field
 from cluster import command
 from cluster.errors import ResourceError, SettingError, SwitchyardError, user_error_in
 from cluster.local import answers, client_environment, read_state
-from cluster.session import say
+from cluster.session import has_token, say
 
 MIB = 1024 * 1024
 
@@ -46,6 +46,7 @@ def submit(settings: Submit, words: Sequence[str]) -> int:
             "No command was given. Example: python -m cluster.submit -- python -m jobs.train "
             "--data URI --output URI"
         )
+    _before_ray()
     address = _address(settings.address)
     folder = Path(settings.working_dir).resolve()
     if not folder.is_dir():
@@ -91,6 +92,19 @@ def check_size(folder: Path, max_mib: float) -> int:
     return total
 
 
+def _before_ray() -> None:
+    """What must be settled before Ray is imported: it reads the mode of authentication once."""
+    if has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    for name in (
+        "ray._private.runtime_env.packaging",
+        "ray._private.runtime_env.working_dir",
+        "ray.dashboard.modules.dashboard_sdk",
+        "ray.dashboard.modules.job.sdk",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)  # what is sent is said below, once
+
+
 def _address(asked: str | None) -> str:
     address = asked or os.environ.get("RAY_API_SERVER_ADDRESS")
     if address:
@@ -106,19 +120,12 @@ def _address(asked: str | None) -> str:
 
 
 def _client(address: str) -> Any:
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for name in (
-        "ray._private.runtime_env.packaging",
-        "ray._private.runtime_env.working_dir",
-        "ray.dashboard.modules.dashboard_sdk",
-        "ray.dashboard.modules.job.sdk",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)  # what is sent is said below, once
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
         raise SettingError(f"The cluster at {address} does not take jobs: {error}") from None
 
 

@@ -116,12 +116,12 @@ def test_the_class_table_names_every_label_in_plain_numbers() -> None:
 
 
 def test_the_calibration_error_is_the_gap_of_each_bin_weighted_by_its_rows() -> None:
-    # Bins are 1/15 wide: 0.93 and 0.90 lie in [0.8667, 0.9333), 0.50 in [0.4667, 0.5333),
-    # 0.20 at the lower end of [0.2, 0.2667) or, by rounding, right below it; alone either way.
-    scores = np.array([0.93, 0.90, 0.50, 0.50, 0.22])
-    right = np.array([True, False, True, True, False])
-    # |1 - 1.83| of 2 rows, |2 - 1.00| of 2 rows, |0 - 0.22| of 1 row.
-    assert metrics.calibration_error(scores, right) == pytest.approx((0.83 + 1.0 + 0.22) / 5)
+    # Bins are 1/15 wide: 0.93 and 0.90 share [0.8667, 0.9333); 0.50 and 0.54 lie on either side
+    # of 0.5333; 0.22 is alone.
+    scores = np.array([0.93, 0.90, 0.50, 0.54, 0.22])
+    right = np.array([True, False, True, False, False])
+    # |1 - 1.83| + |1 - 0.50| + |0 - 0.54| + |0 - 0.22|
+    assert metrics.calibration_error(scores, right) == pytest.approx(2.09 / 5)
 
 
 def test_gaps_of_opposite_sign_in_different_bins_do_not_cancel_and_in_one_bin_they_do() -> None:
