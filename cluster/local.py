@@ -33,7 +33,7 @@ from cluster.errors import ResourceError, SettingError, StorageError, Switchyard
 from cluster.session import COMMON_ENVIRONMENT, SERVE_ENVIRONMENT, say
 
 START_LIMIT_S = 120
-STOP_LIMIT_S = 20
+STOP_LIMIT_S = 8
 MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"  # in every process of the cluster, and only there
 
 

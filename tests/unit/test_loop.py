@@ -153,19 +153,19 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_weights_of_an_undist
     assert_same_weights(resumed, network)
 
 
-def test_a_run_that_goes_on_within_an_epoch_trains_the_rest_of_its_batches(
+def test_a_run_that_goes_on_within_an_epoch_trains_its_other_batches_and_later_ones_whole(
     tiny_model: Path, tmp_path: Path, undisturbed
 ) -> None:
     _, reports, _ = undisturbed
     network = new_network(tiny_model, NAMES, dropout=0.0, seed=0)
     optimizer = make_optimizer(network, lr=1e-2, head_lr=3e-2, layer_decay=0.9, weight_decay=0.01)
     checkpoint.write(
-        tmp_path, network=network, optimizer=optimizer, position=Position(5, 3), metrics={}
+        tmp_path, network=network, optimizer=optimizer, position=Position(4, 3), metrics={}
     )
     _, rest = run(tiny_model, resume=tmp_path)
-    assert len(rest) == 1
-    assert rest[0]["epoch"] == 6.0
-    assert rest[0]["steps"] == reports[5]["steps"] - 3
+    assert [report["epoch"] for report in rest] == [5.0, 6.0]
+    assert rest[0]["steps"] == reports[4]["steps"] - 3
+    assert rest[1]["steps"] == reports[5]["steps"]
 
 
 def test_the_checkpoint_of_the_last_epoch_leaves_nothing_to_train(
