@@ -19,8 +19,8 @@ from pydantic import Field
 
 from cluster import command
 from cluster.errors import ResourceError, SettingError, SwitchyardError, user_error_in
-from cluster.local import answers, client_environment, read_state
 from cluster.session import has_token, say
+from cluster.state import answers, client_environment, read_state
 
 MIB = 1024 * 1024
 

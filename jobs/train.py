@@ -51,12 +51,14 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     after = balance.plan(settings.balance, before).rows_per_class
     print(balance.histogram(list(prepared.labels.names), before, after), flush=True)
     stores = trainer.token_stores(prepared, settings.training())
-    best, checkpoint = trainer.fit(settings.training(), prepared, plan, settings.output, stores)
+    best, last, checkpoint = trainer.fit(
+        settings.training(), prepared, plan, settings.output, stores
+    )
     with checkpoint.as_directory() as folder:
         metrics = trainer.make_bundle(
-            settings.training(), prepared, Path(folder), settings.output, _validation(prepared)
+            training, prepared, Path(folder), settings.output, _validation(prepared)
         )
-    return _summary(settings, plan, best, metrics)
+    return _summary(settings, plan, (best, last), metrics)
 
 
 def _check(settings: TrainCommand, prepared: Prepared) -> None:
@@ -106,8 +108,12 @@ def _dry_run(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str
 
 
 def _summary(
-    settings: TrainCommand, plan: Plan, best: dict[str, Any], metrics: dict[str, Any]
+    settings: TrainCommand,
+    plan: Plan,
+    epochs: tuple[dict[str, Any], dict[str, Any]],
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
+    best, last = epochs
     place = storage.join(settings.output, "bundle")
     headline = {k: metrics[k] for k in ("accuracy", "macro_f1", "macro_recall")}
     print(
@@ -118,6 +124,7 @@ def _summary(
     return {
         "bundle": place,
         "epoch": int(best["epoch"]),
+        "resumed_after_epoch": int(last["resumed_epoch"]),
         "workers": plan.workers,
         "gpu": plan.gpu,
         "tokens_per_second": best["tokens_per_second"],

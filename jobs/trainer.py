@@ -194,8 +194,12 @@ def token_stores(prepared: Prepared, settings: Training) -> dict[str, str]:
 
 def fit(
     settings: Training, prepared: Prepared, plan: Plan, output: str, stores: Mapping[str, str]
-) -> tuple[dict[str, Any], Any]:
-    """Trains; the figures of the best epoch (by macro-F1) and its Ray checkpoint."""
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Trains; the figures of the best epoch (by macro-F1) and of the last, the best's checkpoint.
+
+    A run of the same name in the same place goes on from its last checkpoint: whether that is
+    wanted was settled before.
+    """
     from ray.train import (
         CheckpointConfig,
         FailureConfig,
@@ -229,7 +233,7 @@ def fit(
     if result.error is not None:
         raise result.error
     checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["macro_f1"])
-    return dict(metrics), checkpoint
+    return dict(metrics), dict(result.metrics), checkpoint
 
 
 def make_bundle(

@@ -71,7 +71,7 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     joined = os.environ.get("RAY_ADDRESS") is not None
     if settings.print:
         config = make_config(settings, keys, None, "file:///CODE.zip")
-        print(yaml.safe_dump(config, sort_keys=False))
+        print(_yaml(config))
         # The config has only its hash: a key that was made must be told here or nobody knows it.
         return {"printed": True, "config": config} | ({"key": made} if made else {})
     if not joined:
@@ -83,8 +83,11 @@ def deploy(settings: Deploy) -> dict[str, Any]:
         settings.code or storage.join(storage.parent(settings.bundle), "serve-code")
     )
     config = make_config(settings, keys, resources.capacity(), code)
+    written = f"{code.removesuffix('.zip')}-{settings.port}.yaml"
+    storage.write_bytes(storage.normal_uri(written), _yaml(config).encode())
     _apply(config)
-    result = _summary(settings, config, made)
+    result = _summary(settings, config, made) | {"config_file": storage.normal_uri(written)}
+    print(f"The same again: serve deploy {result['config_file']}")
     if not joined:
         _stay()
     return result
@@ -262,7 +265,7 @@ def _summary(settings: Deploy, config: dict[str, Any], made: str | None) -> dict
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{shown}:{settings.port}"
     scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
-    print(yaml.safe_dump(config, sort_keys=False))
+    print(_yaml(config))
     print(f"Page       {url}/")
     print(
         f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}, which is what the "
@@ -275,6 +278,10 @@ def _summary(settings: Deploy, config: dict[str, Any], made: str | None) -> dict
     )
     result = {"url": url, "config": config, "max_replicas": scaling["max_replicas"]}
     return result | ({"key": made} if made else {})
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _stay() -> None:

@@ -95,7 +95,7 @@ def train(
         found = _train_epoch(trained, optimizer, feed, recipe, epoch, start, weights, device)
         seconds = time.monotonic() - began
         found["tokens_per_second"] = found["tokens"] / max(seconds, 1e-9)
-        found |= {"epoch": epoch + 1.0, "epoch_seconds": seconds}
+        found |= {"epoch": epoch + 1.0, "epoch_seconds": seconds, "resumed_epoch": float(at.epoch)}
         found |= validate(network, feed.validation(), dtype=recipe.dtype, device=device)
         position, figures = Position(epoch + 1), dict(found)
 

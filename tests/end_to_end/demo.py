@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.local import answers, read_state
+from cluster.state import answers, read_state
 from jobs import balance, evaluation
 from jobs.prepared import open_prepared
 from jobs.settings import Balance

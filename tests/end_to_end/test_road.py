@@ -13,7 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.local import MARK
+from cluster.raylets import MARK
 from tests.conftest import last_json
 from tests.end_to_end.conftest import Cluster, run_module
 

@@ -245,3 +245,19 @@ def test_a_bundle_with_a_changed_byte_is_refused_by_name(
                 output=str(tmp_path / "out"),
             )
         )  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on_from_its_last_epoch(
+    prepared: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    output = tmp_path / "run"
+    short = {"epochs": 2, "batch_tokens": 64, "precision": "fp32"}
+    first = train(command(prepared, output, tiny_model, train=short))
+    assert first["resumed_after_epoch"] == 0
+    shutil.rmtree(output / "bundle")  # as if it had been ended before its last step
+    longer = {"train": short | {"epochs": 3}, "resume": True}
+    second = train(command(prepared, output, tiny_model, **longer))
+    assert second["resumed_after_epoch"] == 2
+    assert (output / "bundle" / "bundle.json").exists()

@@ -28,11 +28,7 @@ FORBIDDEN = {
     "serve": ("ray.train", "ray.data", "ray.tune"),
 }
 # (importer, command module) → why that is accepted.
-EXCEPTIONS = {
-    ("cluster.submit", "cluster.local"): (
-        "submit finds the cluster that local started by the state file that local writes"
-    ),
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 
 @dataclass(frozen=True)

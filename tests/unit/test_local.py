@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from cluster import local
+from cluster import local, raylets
+from cluster import state as state_module
 from cluster.errors import ResourceError, SettingError, StorageError
 from tests.conftest import last_json
 
@@ -38,8 +39,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def remember(**values: Any) -> dict[str, Any]:
     state = STATE | values
-    local.state_file().parent.mkdir(exist_ok=True)
-    local.state_file().write_text(json.dumps(state))
+    state_module.state_file().parent.mkdir(exist_ok=True)
+    state_module.state_file().write_text(json.dumps(state))
     return state
 
 
@@ -131,28 +132,28 @@ def test_where_nothing_was_started_status_and_down_say_so(
 
 
 def test_what_was_written_down_is_read_again() -> None:
-    assert local.read_state() is None
+    assert state_module.read_state() is None
     state = remember(nodes=3)
-    assert local.read_state() == state
+    assert state_module.read_state() == state
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", "null"])
 def test_a_state_file_that_holds_no_state_is_refused_by_name(text: str) -> None:
     remember()
-    local.state_file().write_text(text)
+    state_module.state_file().write_text(text)
     with pytest.raises(StorageError, match=r"cluster\.json cannot be read"):
-        local.read_state()
+        state_module.read_state()
 
 
 def test_down_forgets_a_cluster_that_has_died(capsys: pytest.CaptureFixture[str]) -> None:
     remember()
     code, out, _ = ends(capsys, "down")
     assert (code, last_json(out)) == (0, {"ended": 0})
-    assert local.read_state() is None
+    assert state_module.read_state() is None
 
 
 def test_a_dead_dashboard_does_not_answer() -> None:
-    assert local.answers(remember()) is False
+    assert state_module.answers(remember()) is False
 
 
 def test_a_dashboard_is_asked_with_the_token_of_the_state_or_of_the_environment(
@@ -163,23 +164,23 @@ def test_a_dashboard_is_asked_with_the_token_of_the_state_or_of_the_environment(
     address, seen = dashboard
     (here / "token").write_text("from-the-file\n")
     state = remember(dashboard=address, token=str(here / "token"))
-    assert local.answers(state) is True
-    assert local._alive_nodes(state) == 2
+    assert state_module.answers(state) is True
+    assert state_module.alive_nodes(state) == 2
     monkeypatch.setenv("RAY_AUTH_TOKEN", "from-outside")
-    assert local.answers(state) is True
+    assert state_module.answers(state) is True
     assert seen == [
         ("/api/jobs/", "Bearer from-the-file"),
         ("/nodes?view=summary", "Bearer from-the-file"),
         ("/api/jobs/", "Bearer from-outside"),
     ]
-    assert local._get(state, "/nowhere") is None
+    assert state_module.get(state, "/nowhere") is None
 
 
 def test_a_cluster_whose_token_is_gone_does_not_answer(
     dashboard: tuple[str, list[tuple[str, str | None]]], here: Path
 ) -> None:
     state = remember(dashboard=dashboard[0], token=str(here / "away"))
-    assert local.answers(state) is False
+    assert state_module.answers(state) is False
 
 
 def test_status_and_up_report_the_cluster_that_is_up(
@@ -205,7 +206,7 @@ def test_up_with_another_number_of_nodes_asks_for_down_first(
 
 
 def test_a_client_needs_the_address_and_the_mode() -> None:
-    assert local.client_environment(STATE) == {
+    assert state_module.client_environment(STATE) == {
         "RAY_AUTH_MODE": "token",
         "RAY_API_SERVER_ADDRESS": STATE["dashboard"],
     }
@@ -216,11 +217,11 @@ def test_a_token_is_made_once_for_this_user_alone(
 ) -> None:
     path = here / "deep" / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    assert local._ensure_token() == path
+    assert raylets.ensure_token() == path
     made = path.read_text()
     assert len(made) == 64
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert local._ensure_token() == path
+    assert raylets.ensure_token() == path
     assert path.read_text() == made
 
 
@@ -229,7 +230,7 @@ def test_a_token_in_the_environment_is_left_there(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "token"))
-    assert local._ensure_token() is None
+    assert raylets.ensure_token() is None
     assert list(here.iterdir()) == []
 
 
@@ -239,24 +240,24 @@ def test_a_port_that_was_asked_for_and_is_in_use_is_refused() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=f"--dashboard-port {port} is in use"):
-            local._dashboard_port(port)
-    assert local._dashboard_port(port) == port
+            raylets.dashboard_port(port)
+    assert raylets.dashboard_port(port) == port
 
 
 def test_every_node_has_a_log_of_its_own_and_no_path_of_this_process(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[dict[str, Any]] = []
-    monkeypatch.setattr(local.subprocess, "Popen", lambda _, **kept: started.append(kept))
+    monkeypatch.setattr(raylets.subprocess, "Popen", lambda _, **kept: started.append(kept))
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     for name in ("head", "node-1"):
-        local._launch(here, name, [])
+        raylets.launch(here, name, [])
     assert sorted(path.name for path in here.glob("*.log")) == ["head.log", "node-1.log"]
     for kept in started:
         environment = kept["env"]
         assert "RAY_ADDRESS" not in environment
         assert "PYTHONPATH" not in environment
-        assert environment[local.MARK].startswith(f"{here}/")
-        assert environment["PATH"].split(os.pathsep)[0] == str(Path(local.sys.executable).parent)
+        assert environment[raylets.MARK].startswith(f"{here}/")
+        assert environment["PATH"].split(os.pathsep)[0] == str(Path(raylets.sys.executable).parent)
         assert environment["RAY_AUTH_MODE"] == "token"

@@ -1,0 +1,55 @@
+"""The local cluster as it was written down, and what its dashboard says. Starts nothing."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import StorageError
+
+
+def state_file() -> Path:
+    return Path(".switchyard") / "cluster.json"
+
+
+def read_state() -> dict[str, Any] | None:
+    """What `up` wrote down, or None; also of a cluster that has died since."""
+    try:
+        return dict(json.loads(state_file().read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(f"{state_file()} cannot be read: {error}.") from None
+
+
+def client_environment(state: dict[str, Any]) -> dict[str, str]:
+    """What a client of this cluster needs in its environment."""
+    return {"RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": state["dashboard"]}
+
+
+def answers(state: dict[str, Any]) -> bool:
+    """Whether the dashboard and its job API answer."""
+    return get(state, "/api/jobs/") is not None
+
+
+def get(state: dict[str, Any], route: str) -> Any:
+    """The JSON that the dashboard gives for a route, or None if it does not answer."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    try:
+        if not token and state.get("token"):
+            token = Path(state["token"]).read_text().strip()
+        request = urllib.request.Request(
+            state["dashboard"] + route, headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(request, timeout=5) as reply:
+            return json.load(reply)
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
+
+
+def alive_nodes(state: dict[str, Any]) -> int:
+    reply = get(state, "/nodes?view=summary") or {}
+    nodes = reply.get("data", {}).get("summary", [])
+    return sum(1 for node in nodes if node.get("raylet", {}).get("state") == "ALIVE")
