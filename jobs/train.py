@@ -50,10 +50,9 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     before = prepared.counts("train")
     after = balance.plan(settings.balance, before).rows_per_class
     print(balance.histogram(list(prepared.labels.names), before, after), flush=True)
-    stores = trainer.token_stores(prepared, settings.training())
-    best, last, checkpoint = trainer.fit(
-        settings.training(), prepared, plan, settings.output, stores
-    )
+    training = settings.training()
+    stores = trainer.token_stores(prepared, training)
+    best, last, checkpoint = trainer.fit(training, prepared, plan, settings.output, stores)
     with checkpoint.as_directory() as folder:
         metrics = trainer.make_bundle(
             training, prepared, Path(folder), settings.output, _validation(prepared)
