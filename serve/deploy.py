@@ -12,7 +12,6 @@ import os
 import secrets
 import socket
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from cluster.session import SERVE_ENVIRONMENT, say
 from cluster.storage import Uri
 from jobs.classifier import bundle
 from serve.guard import hash_key
+from serve.package import publish_code
 from serve.settings import Autoscaling, Endpoint, Limits
 
-PACKAGES = ("cluster", "jobs", "serve", "tuning")
 APPLICATION = "switchyard"
 READY_LIMIT_S = 180
 # Far above what our own door lets in: Serve's plain-text refusals must never be met.
@@ -155,30 +154,6 @@ def _replicas(scaling: Autoscaling, have: resources.Capacity | None) -> int:
             f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {room}."
         )
     return min(scaling.max_replicas or room, room)
-
-
-def publish_code(folder: str) -> str:
-    """Packs the four packages as they are here into one zip; its URI, which names its content.
-
-    Ray unpacks it for every replica, also long after the job that deployed has ended.
-    """
-    root = Path(__file__).resolve().parents[1]
-    files = sorted(
-        path
-        for package in PACKAGES
-        for path in (root / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    )
-    key = storage.digest([[str(p.relative_to(root)), storage.sha256(p)] for p in files])
-    uri = storage.join(folder, f"switchyard-{key}.zip")
-    if not storage.exists(uri):
-        packed = Path(os.environ.get("TMPDIR", "/tmp")) / f"switchyard-{key}-{os.getpid()}.zip"
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-            for path in files:
-                archive.write(path, Path("switchyard") / path.relative_to(root))
-        storage.write_bytes(uri, packed.read_bytes())
-        packed.unlink()
-    return f"file://{uri}" if storage.is_local(uri) else uri
 
 
 def _check_bundle(uri: str) -> None:

@@ -1,7 +1,9 @@
 """The whole road by submitted jobs and HTTP, with a tiny BERT: happy and unhappy paths."""
 
 import json
+import os
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 
 from cluster.raylets import MARK
 from tests.conftest import last_json
-from tests.end_to_end.conftest import Cluster, run_module
+from tests.end_to_end.conftest import ROOT, Cluster, run_module
 
 KEY = "sy_test-key"
 
@@ -154,6 +156,27 @@ def test_the_page_and_health_need_no_key_and_info_does(road: Road) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(road.url + "/info", timeout=30)
     assert caught.value.code == 401
+
+
+def test_ray_s_own_job_submit_does_the_same(cluster: Cluster, tmp_path: Path) -> None:
+    """As the README says: with the two variables that `cluster.local up` prints."""
+    ray = Path(sys.executable).parent / "ray"
+    command = [str(ray), "job", "submit", "--working-dir", str(ROOT), "--", "python", "-m"]
+    command += ["jobs.synthesize", "--rows", "50", "--output", f"{tmp_path}/desk"]
+    done = subprocess.run(
+        command,
+        env={
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_API_SERVER_ADDRESS": cluster.address,
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "desk").num_rows == 50
 
 
 def test_a_job_s_mistake_comes_back_as_exit_code_2_and_one_sentence(

@@ -17,9 +17,10 @@ from ray.serve.schema import ServeDeploySchema
 from cluster import command
 from cluster.errors import BundleError, ResourceError, SettingError, StorageError
 from cluster.resources import Capacity
-from serve import deploy
-from serve.deploy import Deploy, make_config, publish_code
+from serve import deploy, package
+from serve.deploy import Deploy, make_config
 from serve.guard import hash_key
+from serve.package import publish_code
 from serve.settings import Autoscaling, Endpoint, Limits
 from tests.conftest import last_json
 
@@ -301,7 +302,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# {name}\n")
-    monkeypatch.setattr(deploy, "__file__", str(root / "serve" / "deploy.py"))
+    monkeypatch.setattr(package, "__file__", str(root / "serve" / "deploy.py"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return root
 

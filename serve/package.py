@@ -1,0 +1,34 @@
+"""The code that replicas run, packed where they can fetch it: also long after the job that sent
+it has ended. Knows nothing of what is deployed."""
+
+import os
+import zipfile
+from pathlib import Path
+
+from cluster import storage
+
+PACKAGES = ("cluster", "jobs", "serve", "tuning")
+
+
+def publish_code(folder: str) -> str:
+    """Packs the four packages as they are here into one zip; its URI, which names its content.
+
+    Ray unpacks it for every replica, also long after the job that deployed has ended.
+    """
+    root = Path(__file__).resolve().parents[1]
+    files = sorted(
+        path
+        for package in PACKAGES
+        for path in (root / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    key = storage.digest([[str(p.relative_to(root)), storage.sha256(p)] for p in files])
+    uri = storage.join(folder, f"switchyard-{key}.zip")
+    if not storage.exists(uri):
+        packed = Path(os.environ.get("TMPDIR", "/tmp")) / f"switchyard-{key}-{os.getpid()}.zip"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+            for path in files:
+                archive.write(path, Path("switchyard") / path.relative_to(root))
+        storage.write_bytes(uri, packed.read_bytes())
+        packed.unlink()
+    return f"file://{uri}" if storage.is_local(uri) else uri
