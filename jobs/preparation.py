@@ -21,10 +21,11 @@ from jobs.classifier.labels import Labels
 from jobs.keys import Keys, read_keys
 from jobs.records import Source
 from jobs.settings import Columns, Split
-from jobs.sides import Assignment, write_part, write_rows
+from jobs.sides import REJECTED, Assignment, write_part, write_rows
 from jobs.splits import SPLITS, TEST, Cuts, Texts
 
 FORMAT_VERSION = 1
+CONFLICTS = pa.schema({"text": pa.string(), "label": pa.string(), "rows": pa.int64()})
 
 
 def prepare(
@@ -77,7 +78,7 @@ def prepare(
         rows, rejected = rows + test_rows, rejected + test_rejected
     conflicts = write_conflicts(folder, conflict_texts, keys)
     id_type = None if columns.id is None else source.schema.field(columns.id).type
-    write_empty_sides(folder, id_type)
+    write_empty_parts(folder, id_type)
     counts = _distinct(texts, cuts, labels, split.seed, test_keys)
     total = sum(rows.values())
     return {
@@ -116,11 +117,12 @@ def write_conflicts(folder: str, texts: Mapping[int, str], keys: Keys) -> int:
     ordered = sorted(pairs.items())
     write_part(
         pa.table(
-            {
-                "text": pa.array([texts[i] for (i, _), _ in ordered], pa.string()),
-                "label": pa.array([label for (_, label), _ in ordered], pa.string()),
-                "rows": pa.array([n for _, n in ordered], pa.int64()),
-            }
+            [
+                [texts[i] for (i, _), _ in ordered],
+                [label for (_, label), _ in ordered],
+                [n for _, n in ordered],
+            ],
+            schema=CONFLICTS,
         ),
         storage.join(folder, "conflicts"),
         "conflicts.parquet",
@@ -128,16 +130,17 @@ def write_conflicts(folder: str, texts: Mapping[int, str], keys: Keys) -> int:
     return len(texts)
 
 
-def write_empty_sides(folder: str, with_id: pa.DataType | None) -> None:
-    """An empty file where a side has no rows, so that every reader finds the columns."""
-    schema = {"text": pa.string(), "label": pa.string(), "text_id": pa.uint64()}
-    if with_id is not None:
-        schema["id"] = with_id
-    for split in SPLITS:
-        if not storage.list_files(storage.join(folder, split), ".parquet"):
-            write_part(
-                pa.schema(schema).empty_table(), storage.join(folder, split), "part-0.parquet"
-            )
+def write_empty_parts(folder: str, id_type: pa.DataType | None) -> None:
+    """An empty file where there are no rows, so that every reader finds folder and columns."""
+    rows = {"text": pa.string(), "label": pa.string(), "text_id": pa.uint64()}
+    if id_type is not None:
+        rows["id"] = id_type
+    parts = dict.fromkeys(SPLITS, pa.schema(rows))
+    parts |= {"rejected": REJECTED, "conflicts": CONFLICTS}
+    for name, schema in parts.items():
+        place = storage.join(folder, name)
+        if not storage.list_files(place, ".parquet"):
+            write_part(schema.empty_table(), place, "part-0.parquet")
 
 
 def _labels(

@@ -17,6 +17,9 @@ from jobs.settings import Columns
 from jobs.splits import SPLITS, Cuts
 
 LEAK = "leak"
+REJECTED = pa.schema(
+    {"source_file": pa.string(), "reason": pa.string(), "text": pa.string(), "label": pa.string()}
+)
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,13 @@ def _write_rejected(
     files = table[PATH].to_pylist()
     write_part(
         pa.table(
-            {
-                "source_file": pa.array([files[k] for k in bad], pa.string()),
-                "reason": pa.array([reasons[k] for k in bad], pa.string()),
-                "text": pa.array([parsed.texts[k] for k in bad], pa.string()),
-                "label": pa.array([parsed.labels[k] for k in bad], pa.string()),
-            }
+            [
+                [files[k] for k in bad],
+                [reasons[k] for k in bad],
+                [parsed.texts[k] for k in bad],
+                [parsed.labels[k] for k in bad],
+            ],
+            schema=REJECTED,
         ),
         storage.join(folder, "rejected"),
         name,
