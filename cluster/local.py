@@ -21,7 +21,7 @@ from pydantic import Field
 
 from cluster import command, raylets, state
 from cluster.errors import SettingError
-from cluster.session import say
+from cluster.session import LOOPBACK, say
 
 
 class Up(command.Settings):
@@ -99,15 +99,20 @@ def _start(settings: Up) -> dict[str, Any]:
     state.state_file().parent.mkdir(exist_ok=True)
     state.state_file().write_text(json.dumps(written, indent=1) + "\n")
     cpus = [] if settings.cpus_per_node is None else [f"--num-cpus={settings.cpus_per_node}"]
+    agents = [raylets.free_port() for _ in range(settings.nodes)]
+    loopback = LOOPBACK if settings.nodes == 1 else {}
     common = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *cpus]
     head = ["--head", f"--port={written['address'].split(':')[1]}", f"--temp-dir={temp}"]
     head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
     try:
-        raylets.launch(temp, "head", [*head, *common])
-        raylets.wait(lambda: state.answers(written), temp, "the head node")
-        for number in range(1, settings.nodes):
-            raylets.launch(temp, f"node-{number}", [f"--address={written['address']}", *common])
+        for number, agent in enumerate(agents):
+            joins = [f"--address={written['address']}"] if number else head
+            own = f"--dashboard-agent-listen-port={agent}"
+            raylets.launch(temp, f"node-{number}", [*joins, own, *common], loopback)
+            raylets.wait(lambda: state.answers(written), temp, "the head node")
         raylets.wait(lambda: state.alive_nodes(written) >= settings.nodes, temp, "all nodes")
+        # Jobs are taken by an agent of their own process, which comes up last.
+        raylets.wait(lambda: all(map(state.agent_answers, agents)), temp, "the job agents")
     except BaseException:
         raylets.end(str(temp), keep_logs=True)
         state.state_file().unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -24,11 +24,13 @@ STOP_LIMIT_S = 8
 MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"  # in every process of the cluster, and only there
 
 
-def launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
+def launch(
+    temp: Path, name: str, arguments: Sequence[str], more: Mapping[str, str] | None = None
+) -> None:
     """Starts `ray start --block` on its own, with this interpreter first on the path: a job's
     `python` is whatever comes first there."""
     bin_folder = str(Path(sys.executable).parent)
-    environment = os.environ | COMMON_ENVIRONMENT | SERVE_ENVIRONMENT
+    environment = {**os.environ, **COMMON_ENVIRONMENT, **SERVE_ENVIRONMENT, **(more or {})}
     environment |= {
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "RAY_AUTH_MODE": "token",

@@ -20,6 +20,9 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
 }
+# Ray replaces 127.0.0.1 by the machine's own address, unless it believes to be where clusters of
+# several machines are not supported; then all that it starts listens on loopback alone.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 COMMON_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -35,13 +38,16 @@ def connect(*, cpus: int | None = None, environment: Mapping[str, str] | None = 
 
     `cpus` bounds a Ray started here (default: all of this machine's) and is ignored otherwise.
     """
+    address = os.environ.get("RAY_ADDRESS") or None
+    # Before Ray is imported: much of this it reads once.
+    os.environ.update(COMMON_ENVIRONMENT | dict(environment or {}))
+    if address is None:
+        os.environ.update(LOOPBACK)
     import ray
 
     if ray.is_initialized():
         return
-    os.environ.update(COMMON_ENVIRONMENT | dict(environment or {}))
     _be_quiet()
-    address = os.environ.get("RAY_ADDRESS") or None
     if address is None:
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING

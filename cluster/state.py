@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -47,6 +48,17 @@ def get(state: dict[str, Any], route: str) -> Any:
             return json.load(reply)
     except (urllib.error.URLError, OSError, ValueError):
         return None
+
+
+def agent_answers(port: int) -> bool:
+    """Whether the agent of a node on this machine answers; it listens where the node does."""
+    for host in ("127.0.0.1", socket.gethostbyname(socket.gethostname())):
+        try:
+            with socket.create_connection((host, port), timeout=1):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def alive_nodes(state: dict[str, Any]) -> int:
