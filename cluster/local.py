@@ -44,11 +44,13 @@ def up(settings: Up) -> dict[str, Any]:
     """Starts the cluster, or reports the one that is up already."""
     written = state.read_state()
     if written is not None and state.answers(written):
-        if written["nodes"] != settings.nodes:
-            raise SettingError(
-                f"A cluster of {written['nodes']} node(s) is up already, and --nodes is "
-                f"{settings.nodes}. Stop it first: python -m cluster.local down."
-            )
+        for key in ("nodes", "cpus_per_node"):
+            if written.get(key) != getattr(settings, key):
+                raise SettingError(
+                    f"A cluster with {key} = {written.get(key)} is up already, and "
+                    f"{getattr(settings, key)} was asked for. Stop it first: python -m "
+                    "cluster.local down."
+                )
         say("The cluster is up already.")
         return _summary(written)
     if written is not None:
@@ -94,6 +96,7 @@ def _start(settings: Up) -> dict[str, Any]:
         "dashboard": f"http://127.0.0.1:{dashboard_port}",
         "temp": str(temp),
         "nodes": settings.nodes,
+        "cpus_per_node": settings.cpus_per_node,
         "token": str(token) if token else None,
     }
     state.state_file().parent.mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ class Capacity:
     gpus: float
     nodes: int
     autoscaling: bool = False
+    sizes: tuple[tuple[float, float], ...] = ()  # (CPUs, GPUs) of each node, where known
 
     def __str__(self) -> str:
         grows = " with all that its autoscaler can add" if self.autoscaling else ""
@@ -50,13 +51,33 @@ def capacity() -> Capacity:
 
     now = ray.cluster_resources()
     most = state.get_max_resources_from_cluster_config() or {}
-    alive = sum(1 for node in ray.nodes() if node["Alive"])
+    sizes = tuple(
+        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    )
     return Capacity(
         cpus=max(now.get("CPU", 0.0), float(most.get("CPU", 0))),
         gpus=max(now.get("GPU", 0.0), float(most.get("GPU", 0))),
-        nodes=max(1, alive),
+        nodes=max(1, len(sizes)),
         autoscaling=bool(most),
+        sizes=() if most else sizes,
     )
+
+
+def pool_cpus() -> float:
+    """What each actor of a pool beside Ray Data's own tasks may claim: one CPU, or none where so
+    few are free that the tasks which feed the pool would wait for ever (an endpoint may hold the
+    others)."""
+    import ray
+
+    return 1.0 if capacity().autoscaling or ray.available_resources().get("CPU", 0) >= 2 else 0.0
+
+
+def threads_per_node() -> int:
+    """CPUs that Ray has on an average node: what one process may use when it is alone there."""
+    have = capacity()
+    return max(1, int(have.cpus // have.nodes))
 
 
 def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan:
@@ -81,12 +102,29 @@ def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan
     data_cpus = 1.0 if have.cpus > 1 else max(0.0, have.cpus / 2)
     # A worker has to fit on one node, beside the others that land there.
     room = have.cpus / have.nodes / math.ceil(count / have.nodes)
-    share = min((have.cpus - data_cpus) / count, room)
+    share = _that_fits(have, count, min((have.cpus - data_cpus) / count, room), use_gpu)
     # Whole CPUs where there are any: Ray places fractions badly on large nodes. Always rounded
     # down: together no more may be claimed than there is.
     cpus = float(int(share)) if share >= 1 else math.floor(share * 1000) / 1000
     threads = max(1, int(cpus if use_gpu else room))
     return Plan(count, use_gpu, cpus, threads, data_cpus)
+
+
+def _that_fits(have: Capacity, count: int, share: float, use_gpu: bool) -> float:
+    """The largest claim up to `share` with which `count` workers find room on the nodes.
+
+    Nodes that an autoscaler has yet to add are of unknown size: there a worker claims one CPU.
+    """
+    if have.autoscaling:
+        return min(share, 1.0)
+    while have.sizes and share > 0.01:
+        slots = [
+            cpus // share if not use_gpu else min(gpus, cpus // share) for cpus, gpus in have.sizes
+        ]
+        if sum(int(slot) for slot in slots) >= count:
+            break
+        share = share - 1 if share > 1 else share / 2
+    return share
 
 
 def _use_gpu(have: Capacity, gpu: GpuChoice) -> bool:

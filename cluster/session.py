@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.errors import DataError, SettingError
@@ -142,6 +142,3 @@ def require_everywhere(uri: str, key: str) -> None:
 def say(message: str) -> None:
     """One line of progress, on standard error, so that standard output stays the result's."""
     print(message, file=sys.stderr, flush=True)
-
-
-Say = Callable[[str], None]

@@ -56,7 +56,15 @@ def normal_uri(uri: str) -> str:
     return os.path.abspath(path)
 
 
+def writable_uri(uri: str) -> str:
+    """`normal_uri`, for places that are written to."""
+    if uri.startswith("hf://"):
+        raise ValueError("hf:// can only be read; give a local path, s3:// or gs://.")
+    return normal_uri(uri)
+
+
 Uri = Annotated[str, AfterValidator(normal_uri)]
+OutputUri = Annotated[str, AfterValidator(writable_uri)]
 
 
 def is_local(uri: str) -> bool:

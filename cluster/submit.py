@@ -7,6 +7,7 @@ object, and the exit code is the job's own. Knows nothing of what the command do
 """
 
 import asyncio
+import json
 import logging
 import os
 import shlex
@@ -53,7 +54,11 @@ def submit(settings: Submit, words: Sequence[str]) -> int:
         raise SettingError(f"--working-dir {settings.working_dir} is not a folder.")
     size = check_size(folder, settings.max_mib)
     client = _client(address)
-    job = client.submit_job(entrypoint=shlex.join(words), runtime_env={"working_dir": str(folder)})
+    environment = {"working_dir": str(folder)}
+    try:
+        job = client.submit_job(entrypoint=shlex.join(words), runtime_env=environment)
+    except (ConnectionError, RuntimeError) as error:
+        raise SwitchyardError(f"The cluster at {address} did not take the job: {error}") from error
     say(f"Job {job}: sent {size / MIB:.1f} MiB to {address}.")
     try:
         asyncio.run(_follow(client, job))
@@ -146,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SwitchyardError as error:
         known = user_error_in(error) or error
         print(f"cluster.submit: {known}", file=sys.stderr)
+        print(json.dumps({"error": str(known), "error_type": type(known).__name__}))
         sys.exit(known.exit_code)
 
 

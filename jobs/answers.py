@@ -3,14 +3,13 @@
 Shared by evaluation and batch prediction; knows nothing of what becomes of the answers.
 """
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from cluster import storage
+from cluster import resources, storage
 from cluster.errors import DataError
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
@@ -44,15 +43,14 @@ class _Answer:
         names = self.predictor.about.labels
         answers = iter(zip(found.labels, found.label_scores, found.abstained, strict=True))
         rows = [next(answers) if ok else None for ok in usable]
-        return (
-            table.append_column(
-                "predicted", pa.array([None if r is None else names[r[0]] for r in rows])
-            )
-            .append_column(
-                "score", pa.array([None if r is None else float(r[1]) for r in rows], pa.float32())
-            )
-            .append_column("abstained", pa.array([True if r is None else bool(r[2]) for r in rows]))
-        )
+        added = {
+            "predicted": pa.array([r and names[r[0]] for r in rows], pa.string()),
+            "score": pa.array([r and float(r[1]) for r in rows], pa.float32()),
+            "abstained": pa.array([bool(r[2]) if r else True for r in rows], pa.bool_()),
+        }
+        for name, column in added.items():
+            table = table.append_column(name, column)
+        return table
 
 
 def about_bundle(uri: str) -> bundle.About:
@@ -91,12 +89,13 @@ def answered(source: Source, bundle_uri: str, columns: Columns, precision: Preci
     gpus, cpus = int(have.get("GPU", 0)), max(1, int(have.get("CPU", 1)))
     # One CPU is left to the tasks that read.
     actors = gpus or max(1, cpus - 1)
-    threads = max(1, (os.cpu_count() or 1) // actors) if not gpus else 1
+    threads = max(1, resources.threads_per_node() // actors) if not gpus else 1
     return dataset(source).map_batches(
         _Answer,
         batch_format="pyarrow",
         batch_size=BATCH_ROWS,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
+        num_cpus=resources.pool_cpus(),
         num_gpus=1 if gpus else None,
         fn_constructor_args=(bundle_uri, columns, precision, threads),
     )

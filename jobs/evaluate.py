@@ -4,7 +4,6 @@
         --output /runs/first/test
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,14 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import command, session, storage
+from cluster import command, resources, session, storage
 from cluster.errors import DataError
 from cluster.session import say
-from cluster.storage import Uri
+from cluster.storage import OutputUri, Uri
 from jobs import answers, baselines, evaluation
 from jobs.classifier import bundle, metrics
 from jobs.classifier.labels import Labels
-from jobs.records import open_source, require_columns
+from jobs.prepared import open_prepared
+from jobs.records import open_source, parse, require_columns
 from jobs.report import evaluation_html
 from jobs.settings import Columns
 
@@ -31,7 +31,7 @@ class Evaluate(command.Settings):
 
     bundle: Uri = Field(description="the bundle to judge")
     source: Uri = Field(description="labelled Parquet records, such as the test split")
-    output: Uri = Field(description="new folder for metrics.json, predictions.parquet, report.html")
+    output: OutputUri = Field(description="new folder for figures, answers and report")
     columns: Columns = Columns()
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "fp32", description="number format of the answers; auto: bf16 where it is fast"
@@ -53,6 +53,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
+    session.require_everywhere(settings.source, "source")
     with storage.staging(settings.output, ["metrics.json"]) as folder:
         predictions = storage.join(folder, "predictions.parquet")
         rows = answers.answered(source, settings.bundle, columns, settings.precision)
@@ -111,8 +112,6 @@ def _write(rows: Any, columns: Columns, uri: str) -> tuple[pa.Table, int]:
 
 def _contract(batch: pa.Table, columns: Columns) -> pa.Table:
     """The columns of predictions.parquet, without rows that cannot be judged."""
-    from jobs.records import parse
-
     parsed = parse(batch, columns)
     out = {} if parsed.ids is None else {"id": parsed.ids}
     out |= {
@@ -147,8 +146,11 @@ def _baselines(about: bundle.About, asked: str) -> dict[str, Any]:
     if not data or not storage.exists(storage.join(data, "manifest.json")):
         say(f"No baselines: the data of this bundle ({data or 'not recorded'}) is not there.")
         return {}
+    if open_prepared(data).digest != about.manifest_digest:
+        say(f"No baselines: the data in {data} is no longer what this bundle was trained on.")
+        return {}
     say("Fitting the baselines …")
-    threads = str(os.cpu_count() or 1)
+    threads = str(resources.threads_per_node())
     task = ray.remote(num_cpus=1, runtime_env={"env_vars": {"OMP_NUM_THREADS": threads}})(
         baselines.measure
     )

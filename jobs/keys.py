@@ -30,7 +30,7 @@ class Keys:
     rejected: Counter[str]
 
 
-def read_keys(source: Source, columns: Columns) -> Keys:
+def read_keys(source: Source, columns: Columns, *, key: str = "source") -> Keys:
     """The first pass."""
     wanted = [*columns.text, columns.label]
     found = dataset(source, wanted).map_batches(
@@ -42,7 +42,7 @@ def read_keys(source: Source, columns: Columns) -> Keys:
     tables = [t for t in found.iter_batches(batch_format="pyarrow", batch_size=None) if t.num_rows]
     rejected: Counter[str] = Counter()
     if not tables:
-        raise DataError(f"--source {source.uri} holds no row.")
+        raise DataError(f"--{key} {source.uri} holds no row.")
     whole = pa.concat_tables(tables)
     bad = whole.filter(pc.is_valid(whole["reason"]))
     for reason, rows in zip(bad["reason"].to_pylist(), bad["rows"].to_pylist(), strict=True):

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from cluster import command, session, storage
 from cluster.errors import DataError
-from cluster.storage import Uri
+from cluster.storage import OutputUri, Uri
 from jobs import answers
-from jobs.records import PATH, open_source, require_columns
+from jobs.records import open_source, require_columns
 from jobs.settings import Columns
 
 ANSWERS = ("predicted", "score", "abstained")
@@ -23,7 +23,7 @@ class Predict(command.Settings):
 
     bundle: Uri = Field(description="the bundle that answers")
     source: Uri = Field(description="Parquet file or folder with texts; labels are not needed")
-    output: Uri = Field(description="new folder for the Parquet files")
+    output: OutputUri = Field(description="new folder for the Parquet files")
     columns: Columns = Columns()
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "fp32", description="number format of the answers; auto: bf16 where it is fast"
@@ -46,13 +46,15 @@ def predict(settings: Predict) -> dict[str, Any]:
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
+    session.require_everywhere(settings.source, "source")
     with storage.staging(settings.output, []) as folder:
+        session.require_everywhere(folder, "output")
         rows = answers.answered(source, settings.bundle, columns, settings.precision)
-        if PATH not in source.schema.names:
-            rows = rows.drop_columns([PATH])
         fs, path = storage.filesystem(folder)
         rows.write_parquet(path, filesystem=fs)
         written = _rows(folder)
+        if written == 0:
+            raise DataError(f"--source {settings.source} holds no row.")
     print(f"Answered {written:,} rows in {settings.output}")
     return {"output": settings.output, "rows": written}
 

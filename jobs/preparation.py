@@ -41,7 +41,7 @@ def prepare(
     """
     say("Reading the keys of every row …")
     keys = read_keys(source, columns)
-    test_keys = None if test_source is None else read_keys(test_source, columns)
+    test_keys = None if test_source is None else read_keys(test_source, columns, key="test-source")
     leaks = np.unique(test_keys.ids) if test_keys is not None else np.zeros(0, np.uint64)
     kept = ~splits.member(keys.ids, leaks)
     labels = _labels(keys, kept, source, test_keys, test_source)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cluster import command, session, storage
 from cluster.session import say
-from cluster.storage import Uri
+from cluster.storage import OutputUri, Uri
 from jobs import preparation
 from jobs.records import open_source, require_columns
 from jobs.report import data_html
@@ -22,7 +22,7 @@ class Prepare(command.Settings):
     """Settings of `jobs.prepare`."""
 
     source: Uri = Field(description="Parquet file or folder with labelled records")
-    output: Uri = Field(description="new folder for the prepared data")
+    output: OutputUri = Field(description="new folder for the prepared data")
     test_source: Uri | None = Field(
         None,
         description="records that are the test split; their texts leave training and validation, "
@@ -45,7 +45,10 @@ def prepare(settings: Prepare) -> dict[str, Any]:
     session.connect()
     session.streaming_context()
     session.require_everywhere(settings.source, "source")
+    if settings.test_source is not None:
+        session.require_everywhere(settings.test_source, "test-source")
     with storage.staging(settings.output, ["manifest.json"]) as folder:
+        session.require_everywhere(folder, "output")
         manifest = preparation.prepare(source, test_source, columns, settings.split, folder)
         manifest["settings"] = command.dotted(settings)
         storage.write_json(storage.join(folder, "labels.json"), list(manifest["labels"]))

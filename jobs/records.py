@@ -5,6 +5,7 @@ here.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +53,22 @@ def open_source(uri: str, *, key: str = "source") -> Source:
     if not files:
         raise DataError(f"--{key} {uri} holds no .parquet file.")
     fs, _ = storage.filesystem(uri)
-    path = files[0][0]
+    with ThreadPoolExecutor(16) as readers:
+        schemas = list(readers.map(lambda file: _schema(fs, file[0], key), files))
+    for (path, _), schema in zip(files, schemas, strict=True):
+        if schema.names != schemas[0].names:
+            raise DataError(
+                f"--{key} {path} has the columns {', '.join(schema.names)}, but {files[0][0]} has "
+                f"{', '.join(schemas[0].names)}. All files of a source need the same columns."
+            )
+    return Source(uri, tuple(files), schemas[0])
+
+
+def _schema(fs: Any, path: str, key: str) -> pa.Schema:
     try:
-        schema = pq.read_schema(path, filesystem=fs)
+        return pq.read_schema(path, filesystem=fs)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"--{key} {path} is not a readable Parquet file: {error}.") from None
-    return Source(uri, tuple(files), schema)
 
 
 def require_columns(
@@ -100,15 +111,25 @@ def _is_readable(kind: pa.DataType) -> bool:
     )
 
 
-def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
-    """A Ray Dataset of the source's rows, with the file of each row in the column `path`."""
+def dataset(
+    source: Source, columns: Sequence[str] | None = None, *, with_path: bool = False
+) -> Any:
+    """A Ray Dataset of the source's rows, on request with the file of each in the column `path`.
+
+    Ray would replace a column of that name: DataError if the source has one that is read.
+    """
     import ray
 
+    if with_path and PATH in (columns or source.schema.names):
+        raise DataError(
+            f"{source.uri} has a column {PATH!r}, a name that is needed for the file of each row. "
+            "Rename the column."
+        )
     fs, _ = storage.filesystem(source.uri)
-    rows = ray.data.read_parquet(
-        [path for path, _ in source.files], filesystem=fs, include_paths=True
-    )
-    return rows if columns is None else rows.select_columns([*dict.fromkeys(columns), PATH])
+    files = [path for path, _ in source.files]
+    rows = ray.data.read_parquet(files, filesystem=fs, include_paths=with_path)
+    wanted = list(dict.fromkeys(columns or []))
+    return rows.select_columns([*wanted, *([PATH] if with_path else [])]) if columns else rows
 
 
 def parse(table: pa.Table, columns: Columns, *, labelled: bool = True) -> Parsed:

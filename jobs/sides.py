@@ -45,7 +45,7 @@ def write_rows(
     import ray
 
     wanted = [*columns.text, columns.label, *([columns.id] if columns.id else [])]
-    told = dataset(source, wanted).map_batches(
+    told = dataset(source, wanted, with_path=True).map_batches(
         _write_block,
         batch_format="pyarrow",
         batch_size=None,
@@ -158,9 +158,12 @@ def _write_rejected(
 
 
 def _part_name(table: pa.Table) -> str:
-    """A name that depends on the block's content alone, so that a task that Ray runs twice writes
-    one file."""
-    digest = hashlib.blake2b(digest_size=12)
+    """A name from the block's task and content: a task that Ray runs twice writes one file, and
+    two blocks that happen to be equal write two."""
+    from ray.data._internal.execution.interfaces.task_context import TaskContext
+
+    task = TaskContext.get_current()
+    digest = hashlib.blake2b(str(task.task_idx if task else 0).encode(), digest_size=12)
     for column in table.columns:
         for chunk in column.chunks:
             digest.update(str(chunk.to_pylist()).encode("utf-8", "surrogatepass"))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster import command, session, storage
-from cluster.storage import Uri
+from cluster.storage import OutputUri
 from jobs.desk import Desk
 
 ROWS_PER_FILE = 100_000
@@ -22,7 +22,7 @@ ROWS_PER_FILE = 100_000
 class Synthesize(command.Settings):
     """Settings of `jobs.synthesize`."""
 
-    output: Uri = Field(description="new folder for the Parquet files")
+    output: OutputUri = Field(description="new folder for the Parquet files")
     rows: int = Field(5000, ge=1, description="tickets to write")
     classes: int = Field(12, ge=2, le=3000, description="teams")
     skew: float = Field(
@@ -46,6 +46,7 @@ def synthesize(settings: Synthesize) -> dict[str, Any]:
     with storage.staging(settings.output, []) as folder:
         fs, path = storage.filesystem(folder)
         fs.create_dir(path, recursive=True)
+        session.require_everywhere(folder, "output")
         told = ray.data.range(files, override_num_blocks=files).map_batches(
             _write_files,
             batch_format="pyarrow",

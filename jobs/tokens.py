@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import storage
+from cluster import resources, storage
 from cluster.errors import DataError, StorageError
 from cluster.session import say
 from jobs.classifier.batches import WINDOW_SHARDS, RowNumbers
@@ -84,7 +84,7 @@ def ensure(prepared: Prepared, split: str, model_folder: Path, max_tokens: int) 
         with storage.staging(uri, [INDEX]) as folder:
             index = _write_shards(prepared, split, model_folder, max_tokens, folder)
             storage.write_json(storage.join(folder, INDEX), index)
-    except OSError:
+    except StorageError:
         # Another run published the same store meanwhile: content and name are the same.
         if not storage.exists(storage.join(uri, INDEX)):
             raise
@@ -99,12 +99,14 @@ def _write_shards(
     fs, path = storage.filesystem(folder)
     fs.create_dir(path, recursive=True)
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    claim = resources.pool_cpus()
     rows = dataset(open_source(storage.join(prepared.uri, split)), ["text", "label", "text_id"])
     told = rows.map_batches(
         _Tokenize,
         batch_format="pyarrow",
         batch_size=SHARD_ROWS,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cpus),
+        num_cpus=claim,
         fn_constructor_args=(str(model_folder), max_tokens, prepared.labels.names, folder),
     )
     shards = [

@@ -15,7 +15,7 @@ from pydantic import Field
 from cluster import command, resources, session, storage
 from cluster.errors import DataError, SettingError
 from cluster.resources import Plan
-from cluster.storage import Uri
+from cluster.storage import OutputUri, Uri
 from jobs import balance, estimate, trainer
 from jobs.classifier import bundle, network
 from jobs.prepared import Prepared, open_prepared
@@ -26,7 +26,7 @@ class TrainCommand(Training):
     """Settings of `jobs.train`."""
 
     data: Uri = Field(description="prepared data, made by jobs.prepare")
-    output: Uri = Field(description="new folder for the run; the model is in its bundle/")
+    output: OutputUri = Field(description="new folder for the run; the model is in its bundle/")
     resume: bool = Field(False, description="go on with the run in --output from its last epoch")
     dry_run: bool = Field(False, description="only say rows, steps, workers and expected time")
 
@@ -51,6 +51,7 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     after = balance.plan(settings.balance, before).rows_per_class
     print(balance.histogram(list(prepared.labels.names), before, after), flush=True)
     training = settings.training()
+    _record(settings, prepared)
     stores = trainer.token_stores(prepared, training)
     best, last, checkpoint = trainer.fit(training, prepared, plan, settings.output, stores)
     with checkpoint.as_directory() as folder:
@@ -83,6 +84,25 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
         storage.refuse_used(settings.output)
+
+
+def _record(settings: TrainCommand, prepared: Prepared) -> None:
+    """Writes down what the run is; SettingError if a resumed one would become another.
+
+    More epochs or other workers are allowed: they change how far and where, not what.
+    """
+    place = storage.join(settings.output, "run.json")
+    now = {"data": prepared.digest} | command.dotted(settings.training())
+    if settings.resume and storage.exists(place):
+        before = storage.read_json(place)
+        for key, value in now.items():
+            free = key == "train.epochs" or key.startswith("scaling.")
+            if not free and before.get(key) != value:
+                raise SettingError(
+                    f"--resume: {key} is {value!r}, and the run in {settings.output} was started "
+                    f"with {before.get(key)!r}. Give the same settings, or a new --output."
+                )
+    storage.write_json(place, now)
 
 
 def _validation(prepared: Prepared) -> tuple[list[str], list[str]]:

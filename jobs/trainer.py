@@ -4,7 +4,6 @@
 trial of a search can call it too.
 """
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster import command, storage
+from cluster import command, resources, storage
 from cluster.resources import Plan
 from cluster.session import say
 from jobs import balance, evaluation, tokens
@@ -272,7 +271,7 @@ def make_bundle(
             draft, network=model, tokenizer_folder=folder, about=about, metrics={}, card=""
         )
         texts, labels = validation
-        answers = Predictor(draft, threads=os.cpu_count()).predict(texts)
+        answers = Predictor(draft, threads=resources.threads_per_node()).predict(texts)
         truth = prepared.labels.encode(labels, where="the validation split")
         metrics = evaluation.figures(truth, answers, names)
         finished = Path(temporary) / "bundle"

@@ -71,6 +71,10 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     if settings.print:
         config = make_config(settings, keys, None, "file:///CODE.zip")
         print(_yaml(config))
+        say(
+            "Only printed: put the URI of the packed code in place of file:///CODE.zip, and as "
+            "many max_replicas as the cluster has room for."
+        )
         # The config has only its hash: a key that was made must be told here or nobody knows it.
         return {"printed": True, "config": config} | ({"key": made} if made else {})
     if not joined:
@@ -204,11 +208,12 @@ def _require_port_or_ours(settings: Deploy, joined: bool) -> None:
     if client is None or not serve.status().proxies:
         _require_free(settings.host, settings.port)
         return
-    port = client.http_config.port
-    if port != settings.port:
+    host, port = client.http_config.host, client.http_config.port
+    if (host, port) != (settings.host, settings.port):
         raise SettingError(
-            f"--port is {settings.port}, but Serve on this cluster listens on {port} already. "
-            f"Give --port {port}, or stop Serve first (serve shutdown)."
+            f"--host and --port are {settings.host} and {settings.port}, but Serve on this cluster "
+            f"listens on {host} and {port} already. Give those, or stop Serve first (serve "
+            "shutdown)."
         )
 
 

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from cluster import storage
+from cluster.errors import StorageError
 
 PACKAGES = ("cluster", "jobs", "serve", "tuning")
 
@@ -29,6 +30,10 @@ def publish_code(folder: str) -> str:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for path in files:
                 archive.write(path, Path("switchyard") / path.relative_to(root))
-        storage.write_bytes(uri, packed.read_bytes())
-        packed.unlink()
+        try:
+            storage.write_bytes(uri, packed.read_bytes())
+        except StorageError as error:
+            raise StorageError(f"{error} Give another folder for the code with --code.") from None
+        finally:
+            packed.unlink()
     return f"file://{uri}" if storage.is_local(uri) else uri

@@ -60,7 +60,7 @@ class Endpoint(Settings):
         "fp32", description="number format of the answers; auto: bf16 where it is fast"
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of a replica's model; none: the node's CPUs"
+        None, ge=1, description="CPU threads of a replica's model; none: torch's own choice"
     )
     limits: Limits = Limits()
     autoscaling: Autoscaling = Autoscaling()

@@ -6,6 +6,7 @@ torch.distributed set up it trains data-parallel: gradients are those of the mea
 batch, whatever the share of each rank, and metrics come from counts summed over all ranks.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
+from cluster.errors import SettingError
 from jobs.classifier import checkpoint, metrics
 from jobs.classifier.batches import Batch
 from jobs.classifier.checkpoint import Position
@@ -128,6 +130,11 @@ def _train_epoch(
         )
         set_rates(optimizer, factor)
         loss = _step(network, optimizer, batch, recipe, class_weights, device)
+        if not math.isfinite(loss.item()):
+            raise SettingError(
+                f"The loss is no longer a number in epoch {epoch + 1}, step {steps + 1}. Lower "
+                "optim.lr or optim.head_lr, or train with --train.precision fp32."
+            )
         sums += torch.tensor(
             [loss.item(), float(batch.weights.sum()), batch.real_tokens], dtype=torch.float64
         )

@@ -18,7 +18,7 @@ MINILM = "minilm"
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_PATTERNS = ["*.json", "*.txt", "model.safetensors"]
+_PATTERNS = ["*.json", "*.txt", "model*.safetensors"]
 
 
 @cache
@@ -28,13 +28,27 @@ def model_folder(name: str) -> Path:
         return _minilm()
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return folder.absolute()
+        return _complete(folder.absolute(), name)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise SettingError(
             f"model.name = {name!r}: there is no such folder. Give a folder with config.json and "
             "model.safetensors, a Hub id such as bert-base-uncased, or minilm."
         )
-    return _from_hub(name, None)
+    return _complete(_from_hub(name, None), name)
+
+
+def _complete(folder: Path, name: str) -> Path:
+    """The folder; SettingError naming what a model that we can train needs and it lacks."""
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    missing = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
+    if not any((folder / file).is_file() for file in weights):
+        missing.append(weights[0])
+    if missing:
+        raise SettingError(
+            f"model.name = {name!r}: {folder} has no {' and no '.join(missing)}. A model needs "
+            "config.json, tokenizer.json (a fast tokenizer) and weights as safetensors."
+        )
+    return folder
 
 
 def _minilm() -> Path:

@@ -81,7 +81,9 @@ def step(name: str) -> None:
     if finished.exists():
         print(f"There already: {finished}")
         return
-    run("cluster.submit", "--", "python", "-m", *jobs[name])
+    interrupted = name == "run" and (HOME / name / "run.json").exists()
+    resume = ["--resume"] if interrupted else []
+    run("cluster.submit", "--", "python", "-m", *jobs[name], *resume)
 
 
 def deploy() -> tuple[int, str]:

@@ -253,11 +253,61 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch(
     import shutil
 
     output = tmp_path / "run"
+    other = {"resume": True, "balance": {"strategy": "class-weights"}}
     short = {"epochs": 2, "batch_tokens": 64, "precision": "fp32"}
     first = train(command(prepared, output, tiny_model, train=short))
     assert first["resumed_after_epoch"] == 0
     shutil.rmtree(output / "bundle")  # as if it had been ended before its last step
+    with pytest.raises(SettingError, match=r"balance\.strategy is 'class-weights'"):
+        train(command(prepared, output, tiny_model, train=short, **other))
     longer = {"train": short | {"epochs": 3}, "resume": True}
     second = train(command(prepared, output, tiny_model, **longer))
     assert second["resumed_after_epoch"] == 2
     assert (output / "bundle" / "bundle.json").exists()
+
+
+def test_jobs_run_where_an_endpoint_holds_all_cpus_but_one(
+    prepared: str, tiny_model: Path, run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    import ray
+
+    class Endpoint:
+        def up(self) -> bool:
+            return True
+
+    holder = ray.remote(num_cpus=1)(Endpoint).remote()
+    assert ray.get(holder.up.remote())
+    try:
+        tokens.ensure(open_prepared(prepared), "train", tiny_model, 12)
+        evaluate(
+            Evaluate(
+                bundle=str(run[0] / "bundle"),
+                source=f"{prepared}/test",
+                output=str(tmp_path / "judged"),
+                baselines=False,
+            )
+        )
+    finally:
+        ray.kill(holder)
+    assert (tmp_path / "judged" / "metrics.json").exists()
+
+
+def test_a_run_whose_loss_is_no_number_says_what_to_lower(prepared: str, tiny_model: Path) -> None:
+    from cluster.resources import Plan
+    from jobs import trainer
+
+    settings = command(
+        prepared, Path("/nowhere"), tiny_model, optim={"lr": 1e30, "clip_norm": 1e30}
+    ).training()
+    data = open_prepared(prepared)
+    stores = trainer.token_stores(data, settings)
+    config = trainer.worker_config(settings, data, Plan(1, False, 1.0, 1, 1.0), stores)
+    with pytest.raises(SettingError, match=r"Lower optim\.lr"):
+        trainer.train_worker(config, lambda _, __: None)
+
+
+def test_a_model_folder_that_lacks_a_file_is_told_which(prepared: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(SettingError, match=r"no tokenizer\.json and no model\.safetensors"):
+        train(command(prepared, tmp_path / "run", tmp_path / "model"))

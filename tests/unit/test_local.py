@@ -201,7 +201,7 @@ def test_up_with_another_number_of_nodes_asks_for_down_first(
     dashboard: tuple[str, list[tuple[str, str | None]]],
 ) -> None:
     remember(dashboard=dashboard[0])
-    with pytest.raises(SettingError, match=r"1 node\(s\) is up already, and --nodes is 2.*down"):
+    with pytest.raises(SettingError, match=r"nodes = 1 is up already, and 2 was asked.*down"):
         local.up(local.Up(nodes=2))
 
 
