@@ -25,9 +25,9 @@ from jobs.prepared import open_prepared
 from jobs.settings import Balance
 
 HOME = Path(".switchyard").absolute() / "demo"
-ROWS = 5000
+ROWS = 4000
 STRATEGY = "undersample"
-EPOCHS = 7
+EPOCHS = 5
 TICKETS = [
     "Cannot log in since this morning, it says my password has expired and the code never comes",
     "Printer on the third floor eats the paper and then shows an error",
