@@ -27,7 +27,7 @@ from jobs.settings import Balance
 HOME = Path(".switchyard").absolute() / "demo"
 ROWS = 4000
 STRATEGY = "undersample"
-EPOCHS = 5
+EPOCHS = 4
 TICKETS = [
     "Cannot log in since this morning, it says my password has expired and the code never comes",
     "Printer on the third floor eats the paper and then shows an error",
