@@ -49,9 +49,9 @@ def run_module(
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One node of two CPUs, ended with all that it started."""
+    """One node of two CPUs, ended with all that it started before other tests begin."""
     from tests.conftest import last_json
 
     home = tmp_path_factory.mktemp("cluster")

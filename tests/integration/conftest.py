@@ -11,7 +11,7 @@ import pytest
 from cluster import session
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def ray_session() -> Iterator[None]:
     """A Ray of two CPUs; `connect` finds it wherever a command calls it."""
     import ray
