@@ -125,3 +125,26 @@ def test_a_capacity_says_whether_the_autoscaler_counts() -> None:
         str(Capacity(128, 8, 1, autoscaling=True))
         == "the cluster with all that its autoscaler can add has 128 CPUs and 8 GPUs"
     )
+
+
+@pytest.mark.parametrize(
+    ("have", "workers", "gpu"),
+    [
+        (Capacity(16, 4, 2, sizes=((8, 0), (8, 4))), None, "auto"),
+        (Capacity(12, 0, 2, sizes=((4, 0), (8, 0))), 2, "no"),
+        (Capacity(10, 0, 3, sizes=((1, 0), (1, 0), (8, 0))), 5, "no"),
+    ],
+)
+def test_what_the_workers_claim_finds_room_on_nodes_of_unequal_size(
+    have: Capacity, workers: int | None, gpu: GpuChoice
+) -> None:
+    plan = plan_workers(have, workers=workers, gpu=gpu)
+    claim = plan.cpus_per_worker
+    slots = [min(g, c // claim) if plan.gpu else c // claim for c, g in have.sizes]
+    assert claim > 0
+    assert sum(slots) >= plan.workers
+
+
+def test_a_node_that_an_autoscaler_has_yet_to_add_is_asked_for_one_cpu_a_worker() -> None:
+    plan = plan_workers(Capacity(64, 0, 1, autoscaling=True), workers=1, gpu="no")
+    assert plan.cpus_per_worker == 1
