@@ -21,9 +21,16 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
@@ -39,6 +46,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+    # Of a group: the field that its name alone stands for. With `uri` in a group `data`, the flag
+    # `--data X` sets `data.uri`, and `--data.fraction 0.1` still has its place beside it.
+    alone: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, values: Any) -> Any:
+        given_alone = cls.alone and not isinstance(values, Mapping | BaseModel)
+        return {cls.alone: values} if given_alone else values
 
     @field_validator("*", mode="before")
     @classmethod
@@ -51,14 +67,19 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class _Flag:
-    """One leaf of a settings model: its dotted key and how it is written on a command line."""
+    """One leaf of a settings model: its dotted key and how it is written on a command line.
+
+    `group` is the key of its group where that alone stands for it, and empty elsewhere.
+    """
 
     key: str
     field: FieldInfo
+    group: str = ""
 
     @property
     def name(self) -> str:
-        return self.key if "." in self.key else self.key.replace("_", "-")
+        word = self.group or self.key
+        return word if "." in word else word.replace("_", "-")
 
 
 def run(
@@ -113,7 +134,7 @@ def parse(
     values: dict[str, Any] = {}
     config = given.pop("config")
     if config is not None:
-        _merge(values, _read_toml(config))
+        _merge(values, _spelled_out(settings_type, _read_toml(config)))
     _merge(values, _from_environment(settings_type, environment))
     for key, value in given.items():
         if value is not None:
@@ -126,7 +147,7 @@ def build(settings_type: type[S], values: Mapping[str, Any]) -> S:
     try:
         return settings_type.model_validate(values)
     except ValidationError as error:
-        flags = {flag.key: flag for flag in _flags(settings_type)}
+        flags = {key: f for f in _flags(settings_type) for key in (f.key, f.group) if key}
         raise SettingError(" ".join(_sentence(e, flags) for e in error.errors()[:3])) from None
 
 
@@ -147,7 +168,8 @@ def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[_Flag]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _flags(field.annotation, f"{prefix}{name}.")
         else:
-            yield _Flag(prefix + name, field)
+            alone = name == getattr(model, "alone", "")
+            yield _Flag(prefix + name, field, prefix.rstrip(".") if alone else "")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -232,10 +254,21 @@ def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) ->
         if parts[0] not in model.model_fields:
             print(f"warning: {name} is not a setting of this command: ignored.", file=sys.stderr)
             continue
-        leaf = next((f for f in _flags(model) if f.key == ".".join(parts)), None)
+        leaf = next((f for f in _flags(model) if ".".join(parts) in (f.key, f.group)), None)
+        parts = leaf.key.split(".") if leaf is not None else parts
         as_list = leaf is not None and _is_list(leaf.field.annotation)
         _merge(values, _nested(parts, text.split(os.pathsep) if as_list else text))
     return values
+
+
+def _spelled_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`data = "X"` as `data.uri = "X"`, so that stronger sources add to it, not replace it."""
+    keys = {flag.group: flag.key for flag in _flags(model) if flag.group}
+    spelled: dict[str, Any] = {}
+    for name, value in values.items():
+        alone = name in keys and not isinstance(value, Mapping)
+        _merge(spelled, _nested(keys[name].split("."), value) if alone else {name: value})
+    return spelled
 
 
 def _nested(parts: Sequence[str], value: Any) -> dict[str, Any]:

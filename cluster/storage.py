@@ -6,6 +6,7 @@ place and renamed; in object storage, where nothing can be renamed, one file nam
 is written last and is the commit.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -14,16 +15,20 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow.fs as pafs
 from pydantic import AfterValidator
 
+from cluster import liveness
 from cluster.errors import StorageError
 
 JOB_MARKER = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job
 SCHEMES = ("s3", "gs", "gcs", "hf", "file")
+COPY_BYTES = 8 << 20  # an S3 stream asks the store for every piece that is read of it
+SIGN = ".unfinished"  # stands in a folder that is being written, and names the writer
 
 
 def in_submitted_job() -> bool:
@@ -134,7 +139,8 @@ def read_bytes(uri: str) -> bytes:
     fs, path = filesystem(uri)
     try:
         with fs.open_input_stream(path) as stream:
-            return bytes(stream.read())
+            # Its size given, an S3 stream is read in one go; without, in many small requests.
+            return bytes(stream.read(fs.get_file_info(path).size))
     except FileNotFoundError:
         raise StorageError(f"{uri} does not exist.") from None
     except OSError as error:
@@ -172,8 +178,11 @@ def write_json(uri: str, value: Any) -> None:
 
 
 def refuse_used(uri: str, key: str = "output") -> None:
-    """StorageError if `uri` already holds something: nothing is ever written over."""
-    if is_file(uri) or (exists(uri) and _holds_anything(uri)):
+    """StorageError if `uri` already holds something: nothing is ever written over.
+
+    What a run left that was killed while it wrote is not in the way: `staging` removes it.
+    """
+    if is_file(uri) or (exists(uri) and _holds_anything(uri) and not _is_abandoned(uri, key)):
         raise StorageError(
             f"--{key} {uri} already holds files; give a new folder, or remove this one first."
         )
@@ -184,24 +193,39 @@ def _holds_anything(uri: str) -> bool:
     return bool(fs.get_file_info(pafs.FileSelector(path, recursive=False, allow_not_found=True)))
 
 
+def _is_abandoned(uri: str, key: str) -> bool:
+    """Whether a folder holds the sign of a writer that is dead; StorageError if it is alive."""
+    fs, path = filesystem(join(uri, SIGN))
+    info = fs.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        return False
+    age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
+    if liveness.is_gone(read_bytes(join(uri, SIGN)), age):
+        return True
+    raise StorageError(
+        f"--{key} {uri} is being written by another run, whose last sign of life is {age:.0f} s "
+        f"old. Give another folder; if that run was killed, wait {liveness.DEAD_AFTER_S:.0f} s."
+    )
+
+
 @contextmanager
 def staging(uri: str, commit: Sequence[str]) -> Iterator[str]:
     """A place to build what will stand at `uri`; published at the end, removed on failure.
 
     `commit` names the files that make the folder whole. Locally the folder is renamed in one
-    step. In object storage it is built in place, and the caller writes `commit` last.
+    step. In object storage it is built in place, and the caller writes `commit` last. What a
+    killed run left there is removed first.
     """
     if not is_local(uri):
-        try:
+        with _staging_in_place(uri):
             yield uri
-        except BaseException:
-            remove(uri)
-            raise
         return
     target = Path(uri)
+    _remove_abandoned(target)
     beside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         beside.mkdir(parents=True)
+        (beside / SIGN).write_bytes(liveness.sign())
     except OSError as error:
         raise StorageError(f"{uri} cannot be written: {error.strerror}.") from None
     try:
@@ -209,9 +233,38 @@ def staging(uri: str, commit: Sequence[str]) -> Iterator[str]:
         missing = [name for name in commit if not (beside / name).exists()]
         if missing:
             raise StorageError(f"{uri} was not published: {', '.join(missing)} was not written.")
+        (beside / SIGN).unlink()
         _appear(beside, target, uri)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _staging_in_place(uri: str) -> Iterator[None]:
+    refuse_used(uri)
+    remove(uri)
+    sign, place = liveness.sign(), join(uri, SIGN)
+    fs, path = filesystem(uri)
+    fs.create_dir(path, recursive=True)
+    write_bytes(place, sign)
+    try:
+        with liveness.renewed(lambda: write_bytes(place, sign)):
+            yield
+    except BaseException:
+        remove(uri)
+        raise
+    fs.delete_file(join(path, SIGN))
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Removes what runs on this machine left beside `target` when they were killed."""
+    for beside in target.parent.glob(f".{glob.escape(target.name)}.????????.partial"):
+        try:
+            gone = liveness.is_gone((beside / SIGN).read_bytes(), 0.0)
+        except OSError:
+            continue  # whose it is cannot be told
+        if gone:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _appear(beside: Path, target: Path, uri: str) -> None:
@@ -261,7 +314,7 @@ def download(uri: str, folder: Path) -> None:
         target = folder / path[len(root) :].lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         with fs.open_input_stream(path) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
+            shutil.copyfileobj(source, sink, COPY_BYTES)
 
 
 def remove(uri: str) -> None:

@@ -14,8 +14,9 @@ from cluster.errors import DataError
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
 from jobs.classifier.predictor import Predictor
-from jobs.records import MAX_CHARACTERS, Source, dataset, parse
+from jobs.records import FIT, dataset, parse
 from jobs.settings import Columns
+from jobs.sources import Source
 
 BATCH_ROWS = 1024
 
@@ -34,12 +35,9 @@ class _Answer:
             self.predictor = Predictor(folder, precision=precision, threads=threads)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        texts = parse(table, self.columns, labelled=False).texts
-        usable = [
-            text is not None and len(text.strip()) > 0 and len(text) <= MAX_CHARACTERS
-            for text in texts
-        ]
-        found = self.predictor.predict([str(t) for t, ok in zip(texts, usable, strict=True) if ok])
+        parsed = parse(table, self.columns, labelled=False)
+        usable = parsed.reasons == FIT
+        found = self.predictor.predict(parsed.texts.take(pa.array(parsed.fit)).to_pylist())
         names = self.predictor.about.labels
         answers = iter(zip(found.labels, found.label_scores, found.abstained, strict=True))
         rows = [next(answers) if ok else None for ok in usable]

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from cluster import storage
 from cluster.resources import Plan
-from jobs import balance
 from jobs.classifier.encoding import TokenIds
 from jobs.prepared import Prepared
-from jobs.trainer import Training
+from jobs.trainer import Training, balanced_plan
 
 SAMPLE_ROWS = 2000
 STEPS = 6  # the first two warm up and are not counted
@@ -55,7 +54,7 @@ def estimate(settings: Training, prepared: Prepared, plan: Plan) -> dict[str, An
             plan.gpu,
         )
     )
-    balanced = balance.plan(settings.balance, prepared.counts("train"))
+    balanced = balanced_plan(settings, prepared.counts("train"))
     rows = balanced.rows * settings.train.epochs
     training = rows * tokens_per_row * seconds_per_token / plan.workers
     return {

@@ -21,9 +21,10 @@ from jobs import answers, baselines, evaluation
 from jobs.classifier import bundle, metrics
 from jobs.classifier.labels import Labels
 from jobs.prepared import open_prepared
-from jobs.records import open_source, parse, require_columns
+from jobs.records import parse, require_columns, require_same_columns
 from jobs.report import evaluation_html
 from jobs.settings import Columns
+from jobs.sources import base, open_source
 
 
 class Evaluate(command.Settings):
@@ -50,14 +51,15 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     has_id = columns.id is None and "id" in source.schema.names
     columns = columns.model_copy(update={"id": "id" if has_id else columns.id})
     require_columns(source, columns)
+    require_same_columns(source)
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
-    session.require_everywhere(settings.source, "source")
+    session.require_everywhere(base(settings.source), "source")
     with storage.staging(settings.output, ["metrics.json"]) as folder:
         predictions = storage.join(folder, "predictions.parquet")
         rows = answers.answered(source, settings.bundle, columns, settings.precision)
-        table, rejected = _write(rows, columns, predictions)
+        table, rejected = _write(rows, columns, predictions, _renamed(about))
         found, matrix = _figures(table, about)
         if settings.baselines:
             found["baselines"] = _baselines(about, predictions)
@@ -83,7 +85,13 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     return {"output": settings.output, "rejected": rejected} | {k: found[k] for k in headline}
 
 
-def _write(rows: Any, columns: Columns, uri: str) -> tuple[pa.Table, int]:
+def _renamed(about: bundle.About) -> dict[str, str]:
+    """Old label → new, as the training data was renamed; labels that the bundle knows stay."""
+    renamed: dict[str, str] = about.data.get("labels_map", {})
+    return {old: new for old, new in renamed.items() if old not in about.labels}
+
+
+def _write(rows: Any, columns: Columns, uri: str, renamed: dict[str, str]) -> tuple[pa.Table, int]:
     """Writes predictions.parquet as the answers come, in the order of the source.
 
     Gives the columns label, predicted, score, abstained of all rows, and how many rows had no
@@ -95,7 +103,7 @@ def _write(rows: Any, columns: Columns, uri: str) -> tuple[pa.Table, int]:
     rejected = 0
     writer: pq.ParquetWriter | None = None
     for batch in rows.iter_batches(batch_format="pyarrow", batch_size=None):
-        part = _contract(batch, columns)
+        part = _contract(batch, columns, renamed)
         rejected += batch.num_rows - part.num_rows
         if writer is None:
             writer = pq.ParquetWriter(path, part.schema, filesystem=fs, compression="zstd")
@@ -110,18 +118,18 @@ def _write(rows: Any, columns: Columns, uri: str) -> tuple[pa.Table, int]:
     return table, rejected
 
 
-def _contract(batch: pa.Table, columns: Columns) -> pa.Table:
+def _contract(batch: pa.Table, columns: Columns, renamed: dict[str, str]) -> pa.Table:
     """The columns of predictions.parquet, without rows that cannot be judged."""
-    parsed = parse(batch, columns)
+    parsed = parse(batch, columns, renamed=renamed)
     out = {} if parsed.ids is None else {"id": parsed.ids}
     out |= {
-        "text": pa.array(parsed.texts, pa.string()),
-        "label": pa.array(parsed.labels, pa.string()),
+        "text": parsed.texts,
+        "label": parsed.labels.dictionary_decode(),
         "predicted": batch["predicted"].cast(pa.string()),
         "score": batch["score"],
         "abstained": batch["abstained"],
     }
-    return pa.table(out).filter(pa.array([reason is None for reason in parsed.reasons]))
+    return pa.table(out).take(pa.array(parsed.fit))
 
 
 def _figures(table: pa.Table, about: bundle.About) -> tuple[dict[str, Any], list[list[int]]]:

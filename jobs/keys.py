@@ -1,88 +1,236 @@
 """The first pass over a source: the key of every row, and nothing else of it.
 
-A key is (text id, label). Blocks are reduced to their distinct keys where they are read, so that
-texts never travel.
+A key is (text id, label, given side) of fixed width. Each task writes the keys of its chunk as one
+scratch file, sorted by text id, so that whoever settles a range of ids reads its slice of every
+file. Texts never travel, and the driver sees counts and names of labels alone.
 """
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from cluster import storage
 from cluster.errors import DataError
 from jobs import splits
-from jobs.classifier.text import Hashes, text_ids
-from jobs.records import Source, dataset, parse
+from jobs.classifier.text import Hashes, hashes
+from jobs.key_files import KEY, KeyFile, Keys, merge_keys, write_keys
+from jobs.records import REASONS, parse
 from jobs.settings import Columns
+from jobs.sources import BadFile, Part, Source, base, read_part
+from jobs.splits import FREE, TEST, VALIDATION
+
+# What a column may say of a row's split. Rows for training are free: where the column names no
+# validation or test rows, these are cut from them.
+GIVEN = {
+    "train": FREE,
+    "training": FREE,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
 
 
 @dataclass(frozen=True)
-class Keys:
-    """(text id, label, rows) of a source, and its rejected rows by reason."""
+class Reading:
+    """How every task reads a source: the same in both passes."""
 
-    ids: Hashes
-    labels: list[str]
-    label_numbers: np.ndarray[Any, np.dtype[np.int32]]  # positions in `labels`
-    rows: splits.Ints
-    rejected: Counter[str]
+    uri: str
+    format: str
+    columns: Columns
+    renamed: Mapping[str, str]
+    given: int = FREE  # the side of every row, for a source that is a split of its own
+    id_type: pa.DataType | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        of = self.columns
+        return [*of.text, of.label, *(name for name in (of.id, of.split) if name)]
 
 
-def read_keys(source: Source, columns: Columns, *, key: str = "source") -> Keys:
-    """The first pass."""
-    wanted = [*columns.text, columns.label]
-    found = dataset(source, wanted).map_batches(
-        _keys_of,
+@dataclass
+class Inventory:
+    """What the first pass found: the key files, and small numbers.
+
+    `chunk_rows`: rows fit for use, per chunk of the source.
+    """
+
+    files: list[KeyFile] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    rejected: Counter[str] = field(default_factory=Counter)
+    chunk_rows: list[int] = field(default_factory=list)
+    given: set[int] = field(default_factory=set)
+    bad: list[BadFile] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are fit for use."""
+        return sum(self.chunk_rows)
+
+
+def reading(
+    source: Source, columns: Columns, renamed: Mapping[str, str], *, given: int = FREE
+) -> Reading:
+    """How to read a source, whose split column counts only where it is there."""
+    there = given == FREE and columns.split in source.schema.names
+    split = columns.split if there else None
+    kept = columns.model_copy(update={"split": split})
+    id_type = None if columns.id is None else source.schema.field(columns.id).type
+    if id_type is not None and pa.types.is_dictionary(id_type):
+        id_type = id_type.value_type
+    return Reading(base(source.uri), source.format, kept, renamed, given, id_type)
+
+
+def read_keys(
+    source: Source, how: Reading, ranges: int, scratch: str, *, on_bad_file: str, key: str
+) -> tuple[Source, Inventory]:
+    """The first pass; the source again, without the files that turned out to be unreadable.
+
+    DataError for such a file, unless `on_bad_file` is `skip`.
+    """
+    while True:
+        found = _pass(source, replace(how, columns=_without_id(how.columns)), ranges, scratch)
+        if not found.bad:
+            return source, found
+        if on_bad_file != "skip":
+            raise DataError(f"--{key} {found.bad[0]}")
+        # What such a file gave before it broke must not count: read again without it.
+        source = source.without(found.bad)
+
+
+def _without_id(columns: Columns) -> Columns:
+    return columns.model_copy(update={"id": None})
+
+
+def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
+    import ray
+
+    chunks = source.chunks()
+    told = ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
+        _write_keys,
         batch_format="pyarrow",
-        batch_size=None,
-        fn_kwargs={"columns": columns.model_copy(update={"id": None})},
+        batch_size=1,
+        fn_kwargs={
+            "how": how,
+            "chunks": ray.put(chunks),
+            "ranges": ranges,
+            "folder": scratch,
+        },
     )
-    tables = [t for t in found.iter_batches(batch_format="pyarrow", batch_size=None) if t.num_rows]
-    rejected: Counter[str] = Counter()
-    if not tables:
-        raise DataError(f"--{key} {source.uri} holds no row.")
-    whole = pa.concat_tables(tables)
-    bad = whole.filter(pc.is_valid(whole["reason"]))
-    for reason, rows in zip(bad["reason"].to_pylist(), bad["rows"].to_pylist(), strict=True):
-        rejected[reason] += rows
-    good = whole.filter(pc.is_null(whole["reason"]))
-    encoded = good["label"].combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return Keys(
-        good["text_id"].to_numpy(),
-        encoded.dictionary.to_pylist(),
-        encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32),
-        good["rows"].to_numpy(),
-        rejected,
-    )
+    found = Inventory(chunk_rows=[0] * len(chunks))
+    bad: dict[str, BadFile] = {}
+    for message in messages(told):
+        if message["mistake"] is not None:
+            raise DataError(message["mistake"])
+        found.labels |= set(message["labels"])
+        found.rejected += Counter(message["rejected"])
+        found.given |= set(message["given"])
+        found.chunk_rows[message["chunk"]] = message["rows"]
+        found.files.append(KeyFile(message["uri"], tuple(message["offsets"])))
+        bad |= {path: BadFile(path, problem) for path, problem in message["bad"]}
+    found.bad = [bad[path] for path in sorted(bad)]
+    return found
 
 
-def _keys_of(table: pa.Table, columns: Columns) -> pa.Table:
-    """One row a distinct (text id, label) of a block, and one a reason for rejection."""
-    parsed = parse(table, columns)
-    good = [k for k, reason in enumerate(parsed.reasons) if reason is None]
-    ids = text_ids(str(parsed.texts[k]) for k in good)
-    pairs = (
-        pa.table(
+def messages(told: Any) -> Iterator[dict[str, Any]]:
+    """What the tasks of a pass say, one message a chunk, as they end."""
+    for batch in told.iter_batches(batch_format="pyarrow", batch_size=None):
+        for text in batch["told"].to_pylist():
+            yield json.loads(text)
+
+
+def as_messages(found: Iterable[dict[str, Any]]) -> pa.Table:
+    return pa.table({"told": pa.array([json.dumps(item) for item in found], pa.string())})
+
+
+def _write_keys(numbers: pa.Table, how: Reading, chunks: Any, ranges: int, folder: str) -> pa.Table:
+    """The keys of whole chunks, each into one scratch file; says what it found."""
+    import ray
+
+    parts: list[tuple[Part, ...]] = ray.get(chunks)
+    told = []
+    for number in numbers["id"].to_pylist():
+        found = Inventory()
+        keys: list[Keys] = []
+        mistake = None
+        for part in parts[number]:
+            try:
+                # A file counts whole or not at all.
+                keys += list(_keys(part, how, found))
+            except BadFile as error:
+                found.bad.append(error)
+            except DataError as error:
+                # Told, not raised: Ray would print a stack trace over the sentence.
+                mistake = str(error)
+        merged = merge_keys(keys)
+        uri = storage.join(folder, f"{'given' if how.given != FREE else 'keys'}-{number:06d}.bin")
+        told.append(
             {
-                "text_id": pa.array(ids, pa.uint64()),
-                "label": pa.array([parsed.labels[k] for k in good], pa.string()),
+                "chunk": number,
+                "labels": sorted(found.labels),
+                "rejected": dict(found.rejected),
+                "given": sorted(found.given),
+                "rows": int(merged["rows"].sum()),
+                "uri": uri,
+                "offsets": write_keys(merged, ranges, uri),
+                "bad": [(error.path, error.problem) for error in found.bad],
+                "mistake": mistake,
             }
         )
-        .group_by(["text_id", "label"])
-        .aggregate([([], "count_all")])
-    )
-    reasons = Counter(reason for reason in parsed.reasons if reason is not None)
-    return pa.table(
-        {
-            "text_id": pa.concat_arrays(
-                [pairs["text_id"].combine_chunks(), pa.array([0] * len(reasons), pa.uint64())]
-            ),
-            "label": [*pairs["label"].to_pylist(), *([""] * len(reasons))],
-            "rows": pa.array([*pairs["count_all"].to_pylist(), *reasons.values()], pa.int64()),
-            "reason": pa.array([*([None] * pairs.num_rows), *reasons], pa.string()),
-        }
-    )
+    return as_messages(told)
+
+
+def _keys(part: Part, how: Reading, found: Inventory) -> Iterator[Keys]:
+    fs, _ = storage.filesystem(how.uri)
+    for table in read_part(fs, how.format, part, how.names):
+        parsed = parse(table, how.columns, renamed=how.renamed)
+        for code, rows in enumerate(np.bincount(parsed.reasons, minlength=len(REASONS))):
+            if code and rows:
+                found.rejected[REASONS[code]] += int(rows)
+        given = given_sides(table, how, part.file.path)
+        fit = parsed.fit
+        names = parsed.labels.dictionary.to_pylist()
+        codes = parsed.labels.indices.fill_null(0).to_numpy()[fit]
+        found.labels |= {names[code] for code in np.unique(codes)}
+        found.given |= set(np.unique(given[fit]).tolist())
+        keys = np.zeros(len(fit), KEY)
+        keys["id"] = parsed.text_ids()[fit]
+        keys["label"] = label_ids(names)[codes]
+        keys["rows"] = 1
+        keys["given"] = given[fit]
+        yield keys
+
+
+def label_ids(names: Sequence[str]) -> Hashes:
+    """uint64: the number that stands for a label before all labels are known."""
+    return hashes(name.encode("utf-8", "surrogatepass") for name in names)
+
+
+def given_sides(table: pa.Table, how: Reading, path: str) -> splits.Sides:
+    """int8 [rows]: the side that each row comes with; DataError for one that is not known."""
+    if how.columns.split is None:
+        return np.full(table.num_rows, how.given, np.int8)
+    coded = table[how.columns.split].combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    if not pa.types.is_dictionary(coded.type):
+        coded = coded.dictionary_encode()
+    values = coded.dictionary.to_pylist()
+    unknown = [value for value in values if str(value).strip().lower() not in GIVEN]
+    if coded.null_count or unknown:
+        raise DataError(
+            f"{path}: the column {how.columns.split!r} holds "
+            f"{repr(unknown[0]) if unknown else 'nulls'}; it may hold train, validation and test. "
+            "If it is no split, leave it out with --columns.split none."
+        )
+    sides = np.array([GIVEN[str(value).strip().lower()] for value in values], np.int8)
+    found: splits.Sides = sides[coded.indices.to_numpy(zero_copy_only=False)]
+    return found

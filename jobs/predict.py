@@ -12,8 +12,9 @@ from cluster import command, session, storage
 from cluster.errors import DataError
 from cluster.storage import OutputUri, Uri
 from jobs import answers
-from jobs.records import open_source, require_columns
+from jobs.records import require_columns, require_same_columns
 from jobs.settings import Columns
+from jobs.sources import base, open_source
 
 ANSWERS = ("predicted", "score", "abstained")
 
@@ -43,10 +44,11 @@ def predict(settings: Predict) -> dict[str, Any]:
     about = answers.about_bundle(settings.bundle)
     columns = answers.columns_for(source, settings.columns, about, key="source")
     require_columns(source, columns, labelled=False)
+    require_same_columns(source)
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
-    session.require_everywhere(settings.source, "source")
+    session.require_everywhere(base(settings.source), "source")
     with storage.staging(settings.output, []) as folder:
         session.require_everywhere(folder, "output")
         rows = answers.answered(source, settings.bundle, columns, settings.precision)

@@ -1,136 +1,207 @@
 """From raw records to prepared data: two streaming passes over the source.
 
-The first pass (jobs.keys) reads keys alone and settles duplicates, conflicts and cuts; the second
-(jobs.sides) reads the rows again and each task writes its rows to the side that the cuts give
-them. The text of a row never leaves the task that read it, except for texts that stand under
-several labels, which are written to conflicts/.
+The first pass (jobs.keys) writes keys of fixed width, which are settled range by range
+(jobs.ranges); the second (jobs.sides) reads the rows again, and each task writes its rows to the
+side that the cuts give them. The text of a row never leaves the task that read it, except for
+texts under several labels, which are written to conflicts/, and the sample for the report.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster import storage
 from cluster.errors import DataError
 from cluster.session import say
-from jobs import splits
-from jobs.classifier.labels import Labels
-from jobs.keys import Keys, read_keys
-from jobs.records import Source
+from jobs import keys, splits
+from jobs.conflicts import CONFLICTS, write_conflicts
+from jobs.earlier import Earlier, remember
+from jobs.keys import Inventory, Reading
+from jobs.labelling import Labelling, choose_cuts, judge
+from jobs.ranges import RANGE_KEYS, Ranges
+from jobs.records import FIT
 from jobs.settings import Columns, Split
-from jobs.sides import REJECTED, Assignment, write_part, write_rows
-from jobs.splits import SPLITS, TEST, Cuts, Texts
+from jobs.sides import REJECTED, SAMPLE, Written, write_part, write_rows
+from jobs.sources import Source
+from jobs.splits import FREE, SPLITS, TEST, VALIDATION, Cuts
 
-FORMAT_VERSION = 1
-CONFLICTS = pa.schema({"text": pa.string(), "label": pa.string(), "rows": pa.int64()})
+FORMAT_VERSION = 2
+SAMPLE_ROWS = 100_000
+MOST_LABELS = 100_000
+SCRATCH = ".scratch"
 
 
-def prepare(
-    source: Source,
-    test_source: Source | None,
-    columns: Columns,
-    split: Split,
-    folder: str,
-) -> dict[str, Any]:
-    """Writes all of the contract's folder but the report; the manifest, which is not yet written.
+@dataclass(frozen=True)
+class Request:
+    """What to prepare, in plain values."""
 
-    Raises DataError before anything is written where the data cannot train a classifier.
+    source: Source
+    test_source: Source | None
+    columns: Columns
+    split: Split
+    renamed: Mapping[str, str]
+    earlier: Earlier | None
+    on_bad_file: str
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A source after its first pass."""
+
+    source: Source
+    how: Reading
+    found: Inventory
+
+    def sample(self, total: int) -> list[tuple[int, int]]:
+        """(rows that are fit, rows to set aside) of each chunk: SAMPLE_ROWS of `total` in all."""
+        ends = np.cumsum([0, *self.found.chunk_rows])
+        shares = np.floor(ends * min(1.0, SAMPLE_ROWS / max(1, total))).astype(np.int64)
+        return list(zip(self.found.chunk_rows, np.diff(shares).tolist(), strict=True))
+
+
+def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
+    """Writes rows, conflicts and rejected rows of the contract's folder; (manifest, sample).
+
+    The manifest is not yet written. The sample: a table of text and split, at most SAMPLE_ROWS
+    rows. Raises DataError before any row is written where the data cannot train a classifier.
     """
+    scratch = storage.join(folder, SCRATCH)
+    fs, path = storage.filesystem(scratch)
+    fs.create_dir(path, recursive=True)
+    count = _ranges(request)
     say("Reading the keys of every row …")
-    keys = read_keys(source, columns)
-    test_keys = None if test_source is None else read_keys(test_source, columns, key="test-source")
-    leaks = np.unique(test_keys.ids) if test_keys is not None else np.zeros(0, np.uint64)
-    kept = ~splits.member(keys.ids, leaks)
-    labels = _labels(keys, kept, source, test_keys, test_source)
-    numbers = _renumber(keys, labels)
-    texts = splits.settle(keys.ids[kept], numbers[kept], keys.rows[kept])
-    cuts = splits.choose_cuts(
-        texts,
-        len(labels),
-        validation=split.validation,
-        test=0.0 if test_source is not None else split.test,
-        seed=split.seed,
+    reads = _first_pass(request, count, scratch)
+    files = [file for read in reads for file in read.found.files]
+    if request.earlier is not None:
+        files += remember(request.earlier.uri, count, scratch)
+    names = tuple(sorted(set().union(*(read.found.labels for read in reads))))
+    _require_rows(reads, names, request)
+    drop = request.split.conflicts == "drop"
+    seed = request.split.seed if request.earlier is None else request.earlier.seed
+    ranges = Ranges(files, count, names, seed=seed, drop_conflicts=drop)
+    labelling = judge(
+        names,
+        ranges.summary.owned,
+        ranges.summary.open,
+        request.split,
+        source=f"--source {request.source.uri}",
+        given=_given(request),
     )
-    assignment = Assignment(
-        labels.names,
-        cuts,
-        split.seed,
-        texts.ids[texts.conflicting],
-        texts.owners[texts.conflicting],
-        leaks,
+    came = set().union(*(read.found.given for read in reads))
+    cuts = choose_cuts(
+        labelling,
+        ranges,
+        validation=0.0 if VALIDATION in came else request.split.validation,
+        test=0.0 if TEST in came else request.split.test,
+        earlier={} if request.earlier is None else request.earlier.cuts,
+        renamed=request.renamed,
     )
+    counts, special = ranges.decide(cuts)
     say("Writing every row to its side …")
-    rows, rejected, conflict_texts = write_rows(source, columns, assignment, folder)
-    if test_source is not None:
-        given = Assignment(
-            labels.names,
-            cuts,
-            split.seed,
-            np.zeros(0, np.uint64),
-            np.zeros(0, np.int32),
-            np.zeros(0, np.uint64),
-            side=TEST,
+    written = _second_pass(reads, labelling, cuts, seed, special, request, folder, scratch)
+    write_conflicts(ranges, names, folder, scratch)
+    _write_empty_parts(folder, reads[0].how.id_type)
+    sample = _read_all(storage.join(scratch, "sample"), SAMPLE)
+    storage.remove(scratch)
+    return _manifest(request, reads, labelling, cuts, seed, counts, written, ranges), sample
+
+
+def _given(request: Request) -> str:
+    if request.test_source is not None:
+        return f"--test-source {request.test_source.uri} holds"
+    return "The rows given for validation or test hold"
+
+
+def _ranges(request: Request) -> int:
+    """How many ranges of keys: few enough to be quick, small enough for one task each."""
+    rows = 0
+    for source in (request.source, request.test_source):
+        if source is not None:
+            rows += source.rows if source.rows is not None else source.size // 100
+    return max(1, -(-rows // RANGE_KEYS))
+
+
+def _first_pass(request: Request, count: int, scratch: str) -> list[_Read]:
+    reads = []
+    for asked, key, given in (
+        (request.source, "source", FREE),
+        (request.test_source, "test-source", TEST),
+    ):
+        if asked is None:
+            continue
+        how = keys.reading(asked, request.columns, request.renamed, given=given)
+        if request.test_source is not None and how.columns.split is not None:
+            raise DataError(
+                f"--source {asked.uri} has a column {how.columns.split!r} that gives the split, "
+                "and --test-source gives another. Leave out one of them (--columns.split none)."
+            )
+        source, found = keys.read_keys(
+            asked, how, count, scratch, on_bad_file=request.on_bad_file, key=key
         )
-        test_rows, test_rejected, _ = write_rows(test_source, columns, given, folder)
-        rows, rejected = rows + test_rows, rejected + test_rejected
-    conflicts = write_conflicts(folder, conflict_texts, keys)
-    id_type = None if columns.id is None else source.schema.field(columns.id).type
-    write_empty_parts(folder, id_type)
-    counts = _distinct(texts, cuts, labels, split.seed, test_keys)
-    total = sum(rows.values())
-    return {
-        "format_version": FORMAT_VERSION,
-        "rows": total,
-        "labels": {
-            name: {
-                side: {"rows": rows[(side, name)], "texts": int(counts[c, s])}
-                for s, side in enumerate(SPLITS)
-            }
-            for c, name in enumerate(labels.names)
-        },
-        "cuts": {
-            name: {"test": int(cuts.test[c]), "validation": int(cuts.validation[c])}
-            for c, name in enumerate(labels.names)
-        },
-        "seed": split.seed,
-        "rejected": dict(sorted(rejected.items())),
-        "duplicates": total - int(counts.sum()),
-        "conflicts": conflicts,
-        "sources": [
-            {"path": path, "bytes": size}
-            for path, size in (*source.files, *(test_source.files if test_source else ()))
-        ],
+        reads.append(_Read(source, how, found))
+    return reads
+
+
+def _require_rows(reads: Sequence[_Read], names: Sequence[str], request: Request) -> None:
+    for read, key in zip(reads, ("source", "test-source"), strict=False):
+        if read.found.rows == 0:
+            reasons = ", ".join(f"{n:,} × {why}" for why, n in read.found.rejected.items())
+            raise DataError(
+                f"--{key} {read.source.uri} holds no usable row ({reasons or 'it is empty'})."
+            )
+    if len(names) > MOST_LABELS:
+        raise DataError(
+            f"The column {request.columns.label!r} holds {len(names):,} different labels, for "
+            f"example {names[0]!r}. Is --columns.label right? Up to {MOST_LABELS:,} are allowed."
+        )
+
+
+def _second_pass(
+    reads: Sequence[_Read],
+    labelling: Labelling,
+    cuts: Cuts,
+    seed: int,
+    special: Any,
+    request: Request,
+    folder: str,
+    scratch: str,
+) -> Written:
+    total = sum(read.found.rows for read in reads)
+    assignment = {
+        "labels": labelling.names,
+        "cuts": cuts,
+        "seed": seed,
+        "verdicts": labelling.verdicts,
+        "conflicts": request.split.conflicts,
     }
+    written = Written(np.zeros((len(labelling.names), len(SPLITS)), np.int64))
+    for read, name in zip(reads, ("part", "given"), strict=False):
+        more = write_rows(
+            read.source,
+            read.how,
+            assignment,
+            special,
+            folder,
+            scratch,
+            sample=read.sample(total),
+            name=name,
+        )
+        written = Written(written.rows + more.rows, written.rejected + more.rejected)
+    return written
 
 
-def write_conflicts(folder: str, texts: Mapping[int, str], keys: Keys) -> int:
-    """conflicts/: one row a (text, label) of each text under several labels; how many texts."""
-    if not texts:
-        return 0
-    wanted = np.sort(np.array(list(texts), dtype=np.uint64))
-    pairs: Counter[tuple[int, str]] = Counter()
-    for k in np.flatnonzero(splits.member(keys.ids, wanted)):
-        pairs[(int(keys.ids[k]), keys.labels[keys.label_numbers[k]])] += int(keys.rows[k])
-    ordered = sorted(pairs.items())
-    write_part(
-        pa.table(
-            [
-                [texts[i] for (i, _), _ in ordered],
-                [label for (_, label), _ in ordered],
-                [n for _, n in ordered],
-            ],
-            schema=CONFLICTS,
-        ),
-        storage.join(folder, "conflicts"),
-        "conflicts.parquet",
-    )
-    return len(texts)
+def _read_all(folder: str, schema: pa.Schema) -> pa.Table:
+    """All scratch files of a folder; sorted names make the order the same in every run."""
+    fs, _ = storage.filesystem(folder)
+    parts = [pq.read_table(path, filesystem=fs) for path, _ in storage.list_files(folder)]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
-def write_empty_parts(folder: str, id_type: pa.DataType | None) -> None:
+def _write_empty_parts(folder: str, id_type: pa.DataType | None) -> None:
     """An empty file where there are no rows, so that every reader finds folder and columns."""
     rows = {"text": pa.string(), "label": pa.string(), "text_id": pa.uint64()}
     if id_type is not None:
@@ -143,45 +214,54 @@ def write_empty_parts(folder: str, id_type: pa.DataType | None) -> None:
             write_part(schema.empty_table(), place, "part-0.parquet")
 
 
-def _labels(
-    keys: Keys,
-    kept: np.ndarray[Any, np.dtype[np.bool_]],
-    source: Source,
-    test_keys: Keys | None,
-    test_source: Source | None,
-) -> Labels:
-    """The labels of the rows that remain; DataError where they cannot make a classifier."""
-    if not kept.any():
-        reasons = ", ".join(f"{n} × {reason}" for reason, n in keys.rejected.items())
-        raise DataError(
-            f"--source {source.uri} holds no usable row "
-            f"({reasons or 'all are in the test source'})."
-        )
-    labels = Labels.of(keys.labels[k] for k in np.unique(keys.label_numbers[kept]))
-    if len(labels) < 2:
-        raise DataError(
-            f"--source {source.uri} holds one label only, {labels.names[0]!r}: a classifier needs "
-            "at least two. Is --columns.label right?"
-        )
-    if test_keys is not None and test_source is not None:
-        labels.encode(test_keys.labels, where=f"--test-source {test_source.uri}")
-    return labels
-
-
-def _renumber(keys: Keys, labels: Labels) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Class numbers of the keys; -1 for labels that stand on leaking rows alone."""
-    numbers = np.array([labels.ids.get(name, -1) for name in keys.labels], dtype=np.int32)
-    return np.asarray(numbers[keys.label_numbers], dtype=np.int32)
-
-
-def _distinct(
-    texts: Texts, cuts: Cuts, labels: Labels, seed: int, test_keys: Keys | None
-) -> splits.Ints:
-    """int64 [classes, 3]: distinct texts per class and split."""
-    sides = cuts.sides(texts.ids, texts.owners, seed)
-    counts = splits.table(sides, texts.owners, len(labels))
-    if test_keys is not None:
-        given = splits.settle(test_keys.ids, _renumber(test_keys, labels), test_keys.rows)
-        everywhere = np.full(len(given.ids), TEST, dtype=np.int8)
-        counts += splits.table(everywhere, given.owners, len(labels))
-    return counts
+def _manifest(
+    request: Request,
+    reads: Sequence[_Read],
+    labelling: Labelling,
+    cuts: Cuts,
+    seed: int,
+    counts: splits.Ints,
+    written: Written,
+    ranges: Ranges,
+) -> dict[str, Any]:
+    kept = labelling.verdicts == FIT
+    total = int(written.rows[kept].sum())
+    given = set().union(*(read.found.given for read in reads)) - {FREE}
+    rare = labelling.named(labelling.whole)
+    known = {} if request.earlier is None else dict(request.earlier.cuts)
+    known |= {
+        name: (int(cuts.test[c]), int(cuts.validation[c]))
+        for c, name in enumerate(labelling.names)
+        if kept[c]
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "rows": total,
+        "labels": {
+            name: {
+                side: {"rows": int(written.rows[c, s]), "texts": int(counts[c, s])}
+                for s, side in enumerate(SPLITS)
+            }
+            for c, name in enumerate(labelling.names)
+            if kept[c]
+        },
+        # Labels that only the earlier data had keep their cuts, for when they come back.
+        "cuts": {
+            name: {"test": test, "validation": validation}
+            for name, (test, validation) in sorted(known.items())
+        },
+        "seed": seed,
+        "rejected": dict(sorted(written.rejected.items())),
+        "duplicates": total - int(counts[kept].sum()),
+        "conflicts": ranges.summary.conflicts,
+        "given_splits": [SPLITS[side] for side in sorted(given)],
+        "rare": {"rule": request.split.rare, "labels": rare},
+        "dropped_labels": labelling.named(~kept),
+        "labels_map": dict(request.renamed),
+        "bad_files": [
+            {"path": bad.path, "error": bad.problem} for read in reads for bad in read.source.bad
+        ],
+        "sources": [
+            {"path": file.path, "bytes": file.size} for read in reads for file in read.source.files
+        ],
+    }

@@ -5,52 +5,76 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
 from cluster import command, session, storage
+from cluster.errors import SettingError, SwitchyardError
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
 from jobs import preparation
-from jobs.records import open_source, require_columns
+from jobs.classifier import network
+from jobs.classifier.encoding import Encoder
+from jobs.earlier import Earlier
+from jobs.label_map import read_label_map
+from jobs.preparation import Request
+from jobs.prepared import open_prepared
+from jobs.profiling import profile
+from jobs.records import require_columns
 from jobs.report import data_html
-from jobs.settings import Columns, Split
+from jobs.settings import Columns, LabelNames, Model, Split
+from jobs.sources import Source, base, open_source
+
+# Lengths are counted up to here: more than any model of this kind reads.
+LONGEST = 8192
 
 
 class Prepare(command.Settings):
     """Settings of `jobs.prepare`."""
 
-    source: Uri = Field(description="Parquet file or folder with labelled records")
+    source: Uri = Field(
+        description="labelled records: a Parquet file, folder or glob (JSON lines and CSV work too)"
+    )
     output: OutputUri = Field(description="new folder for the prepared data")
     test_source: Uri | None = Field(
         None,
         description="records that are the test split; their texts leave training and validation, "
         "and split.test is not used",
     )
+    on_bad_file: Literal["fail", "skip"] = Field(
+        "fail", description="what a file does that cannot be read: end the work, or count as bad"
+    )
     columns: Columns = Columns()
+    labels: LabelNames = LabelNames()
     split: Split = Split()
+    model: Model = Model()
 
 
 def prepare(settings: Prepare) -> dict[str, Any]:
     """Prepares and publishes; what was made, in numbers."""
     storage.refuse_used(settings.output)
-    columns = settings.columns
-    source = open_source(settings.source)
-    require_columns(source, columns)
-    test_source = None
-    if settings.test_source is not None:
-        test_source = open_source(settings.test_source, key="test-source")
-        require_columns(test_source, columns, key="test-source")
+    request = _request(settings)
     session.connect()
     session.streaming_context()
-    session.require_everywhere(settings.source, "source")
+    session.require_everywhere(base(settings.source), "source")
     if settings.test_source is not None:
-        session.require_everywhere(settings.test_source, "test-source")
+        session.require_everywhere(base(settings.test_source), "test-source")
     with storage.staging(settings.output, ["manifest.json"]) as folder:
         session.require_everywhere(folder, "output")
-        manifest = preparation.prepare(source, test_source, columns, settings.split, folder)
+        manifest, sample = preparation.prepare(request, folder)
         manifest["settings"] = command.dotted(settings)
+        manifest["profile"] = profile.describe(
+            manifest["labels"],
+            sample,
+            rows=manifest["rows"],
+            duplicates=manifest["duplicates"],
+            conflicts=manifest["conflicts"],
+            encoder=_encoder(settings.model.name),
+            max_tokens=settings.model.max_tokens,
+            seed=manifest["seed"],
+        )
         storage.write_json(storage.join(folder, "labels.json"), list(manifest["labels"]))
         report = data_html(manifest, title=f"Prepared data of {settings.source}")
         storage.write_bytes(storage.join(folder, "report.html"), report.encode())
@@ -58,26 +82,79 @@ def prepare(settings: Prepare) -> dict[str, Any]:
     return _summary(manifest, settings.output)
 
 
+def _request(settings: Prepare) -> Request:
+    """The settings in plain values, after a look at everything that they name."""
+    return Request(
+        source=_open(settings, settings.source, "source"),
+        test_source=(
+            None
+            if settings.test_source is None
+            else _open(settings, settings.test_source, "test-source")
+        ),
+        columns=settings.columns,
+        split=settings.split,
+        renamed=read_label_map(settings.labels.map),
+        earlier=_earlier(settings),
+        on_bad_file=settings.on_bad_file,
+    )
+
+
+def _open(settings: Prepare, uri: str, key: str) -> Source:
+    source = open_source(uri, key=key, on_bad_file=settings.on_bad_file)
+    require_columns(source, settings.columns, key=key)
+    return source
+
+
+def _earlier(settings: Prepare) -> Earlier | None:
+    split = settings.split
+    if split.like is None:
+        return None
+    prepared = open_prepared(split.like, key="split.like")
+    seed = int(prepared.manifest["seed"])
+    if "seed" in split.model_fields_set and split.seed != seed:
+        raise SettingError(
+            f"split.seed is {split.seed}, but the data in {split.like} was split with {seed}, and "
+            "its cuts mean nothing under another seed. Leave --split.seed out."
+        )
+    cuts = prepared.manifest["cuts"]
+    return Earlier(
+        split.like,
+        seed,
+        {name: (int(cut["test"]), int(cut["validation"])) for name, cut in cuts.items()},
+    )
+
+
+def _encoder(name: str) -> Encoder | None:
+    """The tokenizer with which lengths are counted, or none where it cannot be had."""
+    try:
+        return Encoder(Path(network.model_folder(name)), LONGEST, threads=True)
+    except SwitchyardError as error:
+        say(f"No lengths in tokens: {error}")
+        return None
+
+
 def _summary(manifest: dict[str, Any], output: str) -> dict[str, Any]:
     sides = {
         side: sum(label[side]["rows"] for label in manifest["labels"].values())
         for side in ("train", "validation", "test")
     }
-    sizes = [label["train"]["rows"] for label in manifest["labels"].values()]
-    print(f"Prepared {manifest['rows']:,} rows of {len(sizes)} labels in {output}")
+    print("\n".join(profile.summary(manifest["profile"])))
+    print(f"\nPrepared {manifest['rows']:,} rows of {len(manifest['labels']):,} labels in {output}")
     for side, rows in sides.items():
         print(f"  {side:<12}{rows:>12,}")
-    print(f"  classes hold {min(sizes):,} to {max(sizes):,} training rows")
     for reason, rows in manifest["rejected"].items():
         say(f"  rejected: {rows:,} × {reason}")
+    for bad in manifest["bad_files"]:
+        say(f"  skipped: {bad['path']} {bad['error']}")
     return {
         "output": output,
         "rows": manifest["rows"],
         **sides,
-        "labels": len(sizes),
+        "labels": len(manifest["labels"]),
         "rejected": sum(manifest["rejected"].values()),
         "duplicates": manifest["duplicates"],
         "conflicts": manifest["conflicts"],
+        "bad_files": len(manifest["bad_files"]),
     }
 
 

@@ -22,9 +22,14 @@ class Prepared:
 
     @property
     def digest(self) -> str:
-        """What identifies the data: the manifest without the places where things lie."""
-        settings = {k: v for k, v in self.manifest["settings"].items() if k != "output"}
-        return storage.digest(self.manifest | {"settings": settings})
+        """What identifies the data: the manifest without where it lies and how it looks."""
+        settings = {
+            key: value
+            for key, value in self.manifest["settings"].items()
+            if key != "output" and not key.startswith("model.")
+        }
+        found = {key: value for key, value in self.manifest.items() if key != "profile"}
+        return storage.digest(found | {"settings": settings})
 
     @property
     def text_columns(self) -> list[str]:

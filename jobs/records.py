@@ -1,74 +1,69 @@
-"""Reading labelled text: what is there, which columns, which rows are fit for use.
+"""What is in a row: its text, its label, and whether it is fit for use.
 
-Knows nothing of splits or models. Rows go through Ray Data as Arrow tables; none is collected
-here.
+Knows nothing of splits or models. Works on whole Arrow columns; only texts that are not plain
+(other than single blanks between printable ASCII) are looked at one by one.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from cluster import storage
 from cluster.errors import DataError
-from jobs.classifier.text import join_columns
+from jobs.classifier.text import Hashes, hashes, normalise
 from jobs.settings import Columns
+from jobs.sources import BadFile, Part, Source, base, read_part
 
 # A million characters is a book: a mistake in the source, and a stall for the tokenizer.
 MAX_CHARACTERS = 1_000_000
-PATH = "path"  # the column in which Ray Data names the file of a row
-
-
-@dataclass(frozen=True)
-class Source:
-    """The Parquet files at a URI."""
-
-    uri: str
-    files: tuple[tuple[str, int], ...]  # path inside the filesystem, bytes
-    schema: pa.Schema
-
-    @property
-    def size(self) -> int:
-        return sum(size for _, size in self.files)
+# A text that is its own normal form: printable ASCII with single blanks between.
+PLAIN = r"^[\x21-\x7e]+(?: [\x21-\x7e]+)*$"
+# Reasons why a row cannot be used; `Parsed.reasons` holds positions in this tuple.
+REASONS = (
+    "",
+    "null text",
+    "empty text",
+    "over-long text",
+    "null label",
+    "empty label",
+    "dropped label",
+)
+FIT, NULL_TEXT, EMPTY_TEXT, LONG_TEXT, NULL_LABEL, EMPTY_LABEL, DROPPED_LABEL = range(7)
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """Rows of one table: `reasons[k]` is None for a row that is fit for use."""
+    """Rows of one table.
 
-    texts: list[str | None]
-    labels: list[str | None]
+    `reasons` int8 [rows]: FIT for rows that can be used, else why not. `labels`: dictionary of
+    strings [rows], under their new names. `ids`: the id column or None.
+    """
+
+    texts: pa.StringArray
+    labels: pa.DictionaryArray
     ids: pa.Array | None
-    reasons: list[str | None]
+    reasons: npt.NDArray[np.int8]
+    plain: npt.NDArray[np.bool_]
 
+    @property
+    def fit(self) -> npt.NDArray[np.int64]:
+        """int64: the rows that can be used."""
+        return np.flatnonzero(self.reasons == FIT)
 
-def open_source(uri: str, *, key: str = "source") -> Source:
-    """The source at `uri`; DataError if it is missing, empty or not Parquet."""
-    if not storage.exists(uri):
-        raise DataError(f"--{key} {uri} does not exist.")
-    files = storage.list_files(uri, ".parquet")
-    if not files:
-        raise DataError(f"--{key} {uri} holds no .parquet file.")
-    fs, _ = storage.filesystem(uri)
-    with ThreadPoolExecutor(16) as readers:
-        schemas = list(readers.map(lambda file: _schema(fs, file[0], key), files))
-    for (path, _), schema in zip(files, schemas, strict=True):
-        if schema.names != schemas[0].names:
-            raise DataError(
-                f"--{key} {path} has the columns {', '.join(schema.names)}, but {files[0][0]} has "
-                f"{', '.join(schemas[0].names)}. All files of a source need the same columns."
-            )
-    return Source(uri, tuple(files), schemas[0])
-
-
-def _schema(fs: Any, path: str, key: str) -> pa.Schema:
-    try:
-        return pq.read_schema(path, filesystem=fs)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"--{key} {path} is not a readable Parquet file: {error}.") from None
+    def text_ids(self) -> Hashes:
+        """uint64 [rows]: the id of each text, 0 for rows that are not fit."""
+        ids = np.zeros(len(self.texts), np.uint64)
+        fit = self.reasons == FIT
+        plain, rough = fit & self.plain, fit & ~self.plain
+        ids[plain] = hashes(self.texts.filter(pa.array(plain)).cast(pa.binary()).to_pylist())
+        found = self.texts.filter(pa.array(rough)).to_pylist()
+        ids[rough] = hashes(normalise(text).encode("utf-8", "surrogatepass") for text in found)
+        return ids
 
 
 def require_columns(
@@ -101,6 +96,16 @@ def require_columns(
             )
 
 
+def require_same_columns(source: Source, *, key: str = "source") -> None:
+    """DataError unless all files have the same columns, which reading all of them takes."""
+    for file in source.files:
+        if sorted(file.names) != sorted(source.schema.names):
+            raise DataError(
+                f"--{key} {file.path} has the columns {', '.join(file.names)}, but most files have "
+                f"{', '.join(source.schema.names)}. All files need the same columns here."
+            )
+
+
 def _is_readable(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(kind)
@@ -111,51 +116,118 @@ def _is_readable(kind: pa.DataType) -> bool:
     )
 
 
-def dataset(
-    source: Source, columns: Sequence[str] | None = None, *, with_path: bool = False
-) -> Any:
-    """A Ray Dataset of the source's rows, on request with the file of each in the column `path`.
-
-    Ray would replace a column of that name: DataError if the source has one that is read.
-    """
+def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
+    """A Ray Dataset of the source's rows (some or all columns), in order where order is kept."""
     import ray
 
-    if with_path and PATH in (columns or source.schema.names):
-        raise DataError(
-            f"{source.uri} has a column {PATH!r}, a name that is needed for the file of each row. "
-            "Rename the column."
-        )
-    fs, _ = storage.filesystem(source.uri)
-    files = [path for path, _ in source.files]
-    rows = ray.data.read_parquet(files, filesystem=fs, include_paths=with_path)
-    wanted = list(dict.fromkeys(columns or []))
-    return rows.select_columns([*wanted, *([PATH] if with_path else [])]) if columns else rows
+    chunks = source.chunks()
+    return ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
+        _read_chunks,
+        batch_format="pyarrow",
+        batch_size=1,
+        fn_kwargs={
+            "uri": base(source.uri),
+            "kind": source.format,
+            "chunks": ray.put(chunks),
+            "columns": list(columns or source.schema.names),
+            "schema": source.schema,
+        },
+    )
 
 
-def parse(table: pa.Table, columns: Columns, *, labelled: bool = True) -> Parsed:
-    """Texts, labels and ids of a table, with the reason why a row cannot be used."""
-    texts = join_columns([_strings(table[name]) for name in columns.text])
-    labels: list[str | None] = ["?"] * len(texts)
+def _read_chunks(
+    numbers: pa.Table, uri: str, kind: str, chunks: Any, columns: list[str], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    import ray
+
+    fs, _ = storage.filesystem(uri)
+    parts: list[tuple[Part, ...]] = ray.get(chunks)
+    fields = pa.schema([schema.field(name) for name in columns])
+    for number in numbers["id"].to_pylist():
+        for part in parts[number]:
+            for table in whole_batches(read_part(fs, kind, part, columns)):
+                yield table.cast(fields) if table.schema != fields else table
+
+
+def whole_batches(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same tables; a file that cannot be read ends the work and is named."""
+    try:
+        yield from tables
+    except BadFile as error:
+        raise DataError(str(error)) from None
+
+
+def parse(
+    table: pa.Table,
+    columns: Columns,
+    *,
+    labelled: bool = True,
+    renamed: Mapping[str, str] | None = None,
+) -> Parsed:
+    """Texts, labels and ids of a table, with the reason why a row cannot be used.
+
+    Several text columns are joined by one newline, in their order; a row in which all of them are
+    null has no text. `renamed`: old label → new, empty for those to drop.
+    """
+    texts = _text(table, columns.text)
+    plain = _mask(pc.match_substring_regex(texts, PLAIN))
+    reasons = np.zeros(len(texts), np.int8)
+    labels = pa.array(np.zeros(len(texts), np.int32)).dictionary_encode()
     if labelled:
-        labels = _strings(table[columns.label])
+        labels, reasons = _labels(table[columns.label], renamed or {})
+    rough = np.flatnonzero(~plain)
+    bare = [not (text or "").strip() for text in texts.take(pa.array(rough)).to_pylist()]
+    reasons[rough[np.array(bare, np.bool_)]] = EMPTY_TEXT
+    # A character is a byte or more: only texts of that many bytes have to be counted.
+    if (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_CHARACTERS:
+        reasons[_mask(pc.greater(pc.utf8_length(texts), MAX_CHARACTERS))] = LONG_TEXT
+    reasons[_mask(pc.is_null(texts))] = NULL_TEXT
     ids = None if columns.id is None else table[columns.id].combine_chunks()
-    reasons = [_reason(text, label) for text, label in zip(texts, labels, strict=True)]
-    return Parsed(texts, labels, ids, reasons)
+    return Parsed(texts, labels, ids, reasons, plain)
 
 
-def _reason(text: str | None, label: str | None) -> str | None:
-    if text is None:
-        return "null text"
-    if not text.strip():
-        return "empty text"
-    if len(text) > MAX_CHARACTERS:
-        return "over-long text"
-    if label is None:
-        return "null label"
-    return None if label.strip() else "empty label"
+def _text(table: pa.Table, names: Sequence[str]) -> pa.StringArray:
+    joined, *others = [_strings(table[name]) for name in names]
+    # Not null_handling="skip": there pyarrow 26 leaves out rows in which all are null.
+    for column in others:
+        both = pc.binary_join_element_wise(joined, column, "\n")
+        joined = pc.if_else(pc.is_null(column), joined, pc.coalesce(both, column))
+    return joined
 
 
-def _strings(column: pa.ChunkedArray) -> list[str | None]:
+def _labels(
+    column: pa.ChunkedArray, renamed: Mapping[str, str]
+) -> tuple[pa.DictionaryArray, npt.NDArray[np.int8]]:
+    """Labels under their new names, and per row NULL_LABEL, EMPTY_LABEL, DROPPED_LABEL or FIT."""
+    coded = _strings(column).dictionary_encode()
+    old = coded.dictionary.to_pylist()
+    new = [renamed.get(name, name) for name in old]
+    verdicts = np.array([*map(_verdict, old, new), NULL_LABEL], np.int8)
+    # A dropped label keeps its name, for the record; two old names may have become one.
+    kept = [b if verdict == FIT else a for a, b, verdict in zip(old, new, verdicts, strict=False)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(kept))}
+    places = np.array([*(numbers[name] for name in kept), 0], np.int32)
+    missing = _mask(coded.indices.is_null())
+    # A null label stands behind the last.
+    codes = np.where(missing, len(old), coded.indices.fill_null(0).to_numpy())
+    labels = pa.DictionaryArray.from_arrays(
+        pa.array(places[codes], mask=missing), pa.array([*numbers] or [""], pa.string())
+    )
+    return labels, verdicts[codes]
+
+
+def _verdict(old: str, new: str) -> int:
+    if not old.strip():
+        return EMPTY_LABEL
+    return FIT if new.strip() else DROPPED_LABEL
+
+
+def _strings(column: pa.ChunkedArray) -> pa.StringArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    return list(column.cast(pa.string()).to_pylist())
+    found = column.cast(pa.string()).combine_chunks()
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
+
+
+def _mask(values: Any) -> npt.NDArray[np.bool_]:
+    return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)

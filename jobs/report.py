@@ -5,20 +5,18 @@ model, a data set or a cluster is: it measures nothing, reads no file but its ow
 what it returns loads nothing from a network. Every number shown comes from the arguments.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobs import data_view
+from jobs.profiling import figures
+
 TOP_CONFUSIONS = 15
-SPLITS = ("train", "validation", "test")
-MISSING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +39,6 @@ class Confusion:
     predicted: str
     count: int
     share: float
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRow:
-    """How often one label occurs: rows per split, and over all splits rows and distinct texts."""
-
-    label: str
-    rows: dict[str, int]
-    total: int
-    texts: int | None
 
 
 def evaluation_html(
@@ -92,35 +80,16 @@ def evaluation_html(
 def data_html(manifest: Mapping[str, Any], *, title: str) -> str:
     """Shows `manifest` (the contract of prepared data) as one HTML document.
 
-    Missing fields are left out or shown as a dash. Undersampling is reckoned from the rows of
-    the training split alone, as balancing never touches the other two.
+    Missing fields are left out or shown as a dash: a manifest without a profile still has its
+    labels. Balancing is reckoned from the training split alone, as it never touches the others.
     """
-    labels: Mapping[str, Any] = manifest.get("labels") or {}
-    splits = _split_names(labels)
-    rows = _label_rows(labels, splits)
-    counted = [row.total for row in rows if row.total]
-    return _render(
-        "data.html.j2",
-        title=title,
-        manifest=manifest,
-        rows=rows,
-        splits=splits,
-        totals={split: sum(row.rows[split] for row in rows) for split in splits},
-        total=sum(counted),
-        largest=max(counted, default=0),
-        smallest=min(counted, default=0),
-        ratio=max(counted) / min(counted) if counted else None,
-        has_texts=any(row.texts is not None for row in rows),
-        rarest=min(rows, key=lambda row: (row.rows["train"], row.label), default=None),
-        rejected=sorted((manifest.get("rejected") or {}).items(), key=lambda item: -item[1]),
-        settings=_flat(manifest.get("settings") or {}),
-    )
+    return _render("data.html.j2", title=title, manifest=manifest, **data_view.view(manifest))
 
 
 def _baselines(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """From the best macro F1 to the worst; one that was not measured comes last, empty."""
     named = [(name, found or {}) for name, found in (metrics.get("baselines") or {}).items()]
-    return sorted(named, key=lambda item: -(_number(item[1], "macro_f1") or 0.0))
+    return sorted(named, key=lambda item: -(figures.number(item[1], "macro_f1") or 0.0))
 
 
 def _class_rows(
@@ -135,15 +104,15 @@ def _class_rows(
     rows = []
     for label, counts in zip(labels, confusion, strict=True):
         found = per_class.get(label) or {}
-        support = _number(found, "support")
+        support = figures.number(found, "support")
         rows.append(
             ClassRow(
                 label=label,
-                precision=_number(found, "precision"),
-                recall=_number(found, "recall"),
-                f1=_number(found, "f1"),
+                precision=figures.number(found, "precision"),
+                recall=figures.number(found, "recall"),
+                f1=figures.number(found, "f1"),
                 support=int(sum(counts) if support is None else support),
-                baseline_f1=_number(rival.get(label) or {}, "f1"),
+                baseline_f1=figures.number(rival.get(label) or {}, "f1"),
             )
         )
     return sorted(rows, key=lambda row: (-row.support, row.label))
@@ -195,69 +164,6 @@ def _matrix(
     return {"labels": [labels[position] for position in order], "cells": cells}
 
 
-def _split_names(labels: Mapping[str, Any]) -> list[str]:
-    found = {split for splits in labels.values() for split in splits or ()}
-    return [*SPLITS, *sorted(found - set(SPLITS))]
-
-
-def _label_rows(labels: Mapping[str, Any], splits: Sequence[str]) -> list[LabelRow]:
-    """One row a label, the most frequent first."""
-    rows = []
-    for label, found in labels.items():
-        counts = {split: _count(found or {}, split, "rows") for split in splits}
-        rows.append(LabelRow(label, counts, sum(counts.values()), _texts(found or {})))
-    return sorted(rows, key=lambda row: (-row.total, row.label))
-
-
-def _count(found: Mapping[str, Any], split: str, name: str) -> int:
-    return int(_number(found.get(split) or {}, name) or 0)
-
-
-def _texts(found: Mapping[str, Any]) -> int | None:
-    given = [split for split, counts in found.items() if "texts" in (counts or {})]
-    return sum(_count(found, split, "texts") for split in given) if given else None
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings under their dotted keys, which is how the user wrote them."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            text = json.dumps(value, default=str, ensure_ascii=False)
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else text
-    return flat
-
-
-def _number(found: Mapping[str, Any], name: str) -> float | None:
-    """The finite number under `name`, numpy's kinds included, or None."""
-    value = found.get(name)
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return MISSING if value is None else f"{value * 100:.{digits}f}%"
-
-
-def _decimal(value: float | None, digits: int = 3) -> str:
-    return MISSING if value is None else f"{value:.{digits}f}"
-
-
-def _whole(value: float | None) -> str:
-    return MISSING if value is None else f"{int(value):,}"
-
-
-def _size(count: float | None) -> str:
-    if count is None:
-        return MISSING
-    power = min((len(str(int(count))) - 1) // 3, 4)
-    return f"{count / 1000**power:.{1 if power else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
 @cache
 def _environment() -> Environment:
     # autoescape=True, not select_autoescape: that one goes by the ending, and .j2 would be off
@@ -269,12 +175,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": _percent,
-        "decimal": _decimal,
-        "whole": _whole,
-        "size": _size,
+        name: getattr(figures, name)
+        for name in ("percent", "decimal", "whole", "size", "share", "times")
     }
-    environment.globals |= {"number": _number}
+    environment.globals |= {"number": figures.number, "several": figures.several}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
 

@@ -4,12 +4,13 @@ search space, results and model card.
 Each group stands where its owner can find it; commands put them together.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cluster.command import Settings
 from cluster.resources import GpuChoice
+from cluster.storage import Uri
 
 
 class Columns(Settings):
@@ -22,6 +23,21 @@ class Columns(Settings):
     )
     label: str = Field("label", description="label column (string or integer)")
     id: str | None = Field(None, description="id column, carried through; none: no ids")
+    split: str | None = Field(
+        "split",
+        description="column that gives a row its split (train, validation, test), used where it "
+        "is there; none: never",
+    )
+
+
+class LabelNames(Settings):
+    """What labels are called."""
+
+    map: Uri | None = Field(
+        None,
+        description="JSON object or CSV of two columns, old name to new name, for teams that were "
+        "renamed, merged or closed; an empty new name drops the rows",
+    )
 
 
 class Split(Settings):
@@ -34,6 +50,24 @@ class Split(Settings):
         0.1, ge=0, lt=1, description="share of each label's distinct texts for the test (0-1)"
     )
     seed: int = Field(0, ge=0, description="seed of the split")
+    min_rows: int = Field(
+        1, ge=1, description="labels with fewer distinct texts than this follow split.rare"
+    )
+    rare: Literal["keep-in-train", "drop", "error"] = Field(
+        "keep-in-train",
+        description="keep-in-train: all texts of such labels train; drop: their rows are "
+        "rejected; error: nothing is prepared",
+    )
+    conflicts: Literal["keep", "majority", "drop"] = Field(
+        "keep",
+        description="rows of a text under several labels keep theirs, take the most frequent, or "
+        "are rejected",
+    )
+    like: Uri | None = Field(
+        None,
+        description="earlier prepared data: its cuts are used again, so that no text changes "
+        "sides when data grows",
+    )
 
     @model_validator(mode="after")
     def _leave_training_rows(self) -> "Split":
@@ -57,14 +91,81 @@ class Model(Settings):
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of hidden layers and head (0-1)")
 
 
+class Data(Settings):
+    """Which of the training rows take part."""
+
+    fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each label's training rows that is trained on, the same rows in "
+        "every run, for a cheap first one (0-1)",
+    )
+
+
+class PreparedData(Data):
+    """Where prepared data lies, and which of its training rows take part."""
+
+    alone: ClassVar[str] = "uri"
+
+    uri: Uri = Field(description="prepared data, made by jobs.prepare")
+
+
 class Balance(Settings):
     """What training does about unequal classes; validation and test rows are never touched."""
 
-    strategy: Literal["none", "undersample", "class-weights"] = Field(
+    strategy: Literal[
         "none",
-        description="none; undersample: every class cut to the size of the rarest, drawn afresh "
-        "each epoch; class-weights: the loss weighted by inverse frequency",
+        "undersample",
+        "oversample",
+        "class-weights",
+        "focal",
+        "logit-adjustment",
+        "balanced-softmax",
+    ] = Field(
+        "none",
+        description="none; undersample: large classes cut; oversample: small ones repeated; "
+        "class-weights: the loss weighted; focal: learned rows weigh less; logit-adjustment: log "
+        "shares added to the logits in training; balanced-softmax: that with tau 1",
     )
+    max_ratio: float = Field(
+        1.0,
+        ge=1,
+        description="undersample, oversample: a class may have this many times the rows of the "
+        "smallest; 1: all equal",
+    )
+    min_rows: int = Field(
+        20,
+        ge=1,
+        description="undersample: classes with fewer rows stay whole, and others are not cut to "
+        "their size",
+    )
+    redraw: bool = Field(
+        True,
+        description="undersample, oversample: each epoch draws other rows; false: the same in all",
+    )
+    beta: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="class-weights: by effective number of samples, e.g. 0.999 (0-1, exclusive); "
+        "none: by inverse frequency, which is its limit at 1",
+    )
+    gamma: float = Field(
+        2.0, ge=0, description="focal: power of (1 - p) in the loss; 0: plain cross-entropy"
+    )
+    tau: float = Field(
+        1.0, ge=0, description="logit-adjustment: weight of the log shares; 0: none, 1: whole"
+    )
+
+    @model_validator(mode="after")
+    def _alias_has_one_tau(self) -> "Balance":
+        if self.strategy == "balanced-softmax" and self.tau != 1:
+            raise ValueError(
+                f"balance.tau is {self.tau:g}, and balanced-softmax is logit-adjustment with tau "
+                "1: leave tau out, or set balance.strategy to logit-adjustment."
+            )
+        return self
 
 
 class Train(Settings):

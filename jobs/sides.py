@@ -1,173 +1,248 @@
 """The second pass over a source: every row written to its side by the task that read it."""
 
-import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import storage
 from jobs import splits
-from jobs.classifier.text import Hashes, text_ids
-from jobs.records import PATH, Parsed, Source, dataset, parse
-from jobs.settings import Columns
-from jobs.splits import SPLITS, Cuts
+from jobs.classifier.text import Hashes, salted
+from jobs.keys import Reading, as_messages, given_sides, messages
+from jobs.records import FIT, REASONS, Parsed, parse, whole_batches
+from jobs.sources import Part, Source, read_part
+from jobs.splits import FREE, SPLITS, Cuts
 
-LEAK = "leak"
 REJECTED = pa.schema(
     {"source_file": pa.string(), "reason": pa.string(), "text": pa.string(), "label": pa.string()}
 )
+CONFLICTING_TEXTS = pa.schema({"text_id": pa.uint64(), "text": pa.string()})
+SAMPLE = pa.schema({"text": pa.string(), "split": pa.string()})
+# Reasons that only the whole of the data can give; they go on where those of records end.
+LATE_REASONS = ("leak", "conflicting labels", "rare label", "label without a text of its own")
+LEAK, CONFLICT, RARE, NO_TEXT = range(len(REASONS), len(REASONS) + len(LATE_REASONS))
+ALL_REASONS = (*REASONS, *LATE_REASONS)
 
 
 @dataclass(frozen=True)
 class Assignment:
     """All that a task needs to give each row its side; numbers alone, sent to every task.
 
-    `side` is set for a source that is a split of its own.
+    `verdicts` int8 [labels]: FIT, or why rows under that label leave. `conflicts`: as the setting.
     """
 
     labels: tuple[str, ...]
     cuts: Cuts
     seed: int
-    conflicting: Hashes
-    conflict_owners: np.ndarray[Any, np.dtype[np.int32]]
-    leaks: Hashes
-    side: int | None = None
+    special: npt.NDArray[np.void]
+    verdicts: npt.NDArray[np.int8]
+    conflicts: str
+
+
+@dataclass
+class Written:
+    """What a pass wrote: rows int64 [labels, 3], and rejected rows per reason."""
+
+    rows: splits.Ints
+    rejected: Counter[str] = field(default_factory=Counter)
 
 
 def write_rows(
-    source: Source, columns: Columns, assignment: Assignment, folder: str
-) -> tuple[Counter[tuple[str, str]], Counter[str], dict[int, str]]:
-    """The second pass: (rows per split and label, rejected per reason, texts in conflict)."""
+    source: Source,
+    how: Reading,
+    assignment: Mapping[str, Any],
+    special: Any,
+    folder: str,
+    scratch: str,
+    *,
+    sample: Sequence[tuple[int, int]],
+    name: str,
+) -> Written:
+    """The second pass. `assignment`: the values of an Assignment but `special`, which is a
+    reference. `sample`: for each chunk its rows that are fit, and how many of them are set aside
+    for the report. `name`: what the parts' names begin with.
+    """
     import ray
 
-    wanted = [*columns.text, columns.label, *([columns.id] if columns.id else [])]
-    told = dataset(source, wanted, with_path=True).map_batches(
-        _write_block,
+    chunks = source.chunks()
+    told = ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
+        _write_chunks,
         batch_format="pyarrow",
-        batch_size=None,
-        fn_kwargs={"columns": columns, "assigned": ray.put(assignment), "folder": folder},
+        batch_size=1,
+        fn_kwargs={
+            "how": how,
+            "shared": ray.put((chunks, dict(assignment), list(sample))),
+            "special": [special],
+            "folder": folder,
+            "scratch": scratch,
+            "name": name,
+        },
     )
-    rows: Counter[tuple[str, str]] = Counter()
-    rejected: Counter[str] = Counter()
-    conflicts: dict[int, str] = {}
-    for told_batch in told.iter_batches(batch_format="pyarrow", batch_size=None):
-        for item in told_batch.to_pylist():
-            if item["kind"] == "rows":
-                rows[(item["split"], item["label"])] += item["rows"]
-            elif item["kind"] == "rejected":
-                rejected[item["label"]] += item["rows"]
-            else:
-                conflicts.setdefault(item["text_id"], item["label"])
-    return rows, rejected, conflicts
+    written = Written(np.zeros((len(assignment["labels"]), len(SPLITS)), np.int64))
+    for message in messages(told):
+        written.rows += np.array(message["rows"], np.int64).reshape(written.rows.shape)
+        written.rejected += Counter(message["rejected"])
+    return written
 
 
-def _write_block(table: pa.Table, columns: Columns, assigned: Any, folder: str) -> pa.Table:
-    """Writes the rows of one block to their sides; says what it wrote."""
+def _write_chunks(
+    numbers: pa.Table,
+    how: Reading,
+    shared: Any,
+    special: list[Any],
+    folder: str,
+    scratch: str,
+    name: str,
+) -> pa.Table:
+    """Writes the rows of whole chunks to their sides; says what it wrote."""
     import ray
 
-    assignment: Assignment = ray.get(assigned)
-    parsed = parse(table, columns)
-    good = np.array([k for k, reason in enumerate(parsed.reasons) if reason is None], np.int64)
-    texts = [str(parsed.texts[k]) for k in good]
-    labels = [str(parsed.labels[k]) for k in good]
-    ids = text_ids(texts)
-    leaks = splits.member(ids, assignment.leaks)
-    sides = _sides(ids, labels, assignment)
-    name = _part_name(table)
-    columns_out = {
-        "text": pa.array(texts, pa.string()),
-        "label": pa.array(labels, pa.string()),
-        "text_id": pa.array(ids, pa.uint64()),
-    }
-    if parsed.ids is not None:
-        columns_out["id"] = parsed.ids.take(pa.array(good))
-    rows = pa.table(columns_out)
-    told: list[dict[str, Any]] = []
-    for side, split in enumerate(SPLITS):
-        part = rows.filter(pa.array((sides == side) & ~leaks))
-        if part.num_rows:
-            write_part(part, storage.join(folder, split), name)
-        told += [
-            {"kind": "rows", "split": split, "label": label, "rows": n, "text_id": 0}
-            for label, n in Counter(part["label"].to_pylist()).items()
-        ]
-    told += _write_rejected(table, parsed, good[leaks], folder, name)
-    seen = splits.member(ids, assignment.conflicting) & ~leaks
-    told += [
-        {"kind": "conflict", "split": "", "label": texts[k], "rows": 0, "text_id": int(ids[k])}
-        for k in np.flatnonzero(seen)
-    ]
-    return pa.Table.from_pylist(
-        told,
-        schema=pa.schema(
-            {
-                "kind": pa.string(),
-                "split": pa.string(),
-                "label": pa.string(),
-                "rows": pa.int64(),
-                "text_id": pa.uint64(),
-            }
-        ),
-    )
+    chunks, values, sample = ray.get(shared)
+    assignment = Assignment(**values, special=ray.get(special[0]))
+    told = []
+    for number in numbers["id"].to_pylist():
+        rng = np.random.default_rng([assignment.seed, number])
+        rows, take = sample[number]
+        chosen = rng.choice(rows, take, replace=False)
+        file = f"{name}-{number:06d}.parquet"
+        told.append(_Chunk(assignment, how, file, folder, scratch, chosen).write(chunks[number]))
+    return as_messages(told)
 
 
-def _sides(
-    ids: Hashes, labels: list[str], assignment: Assignment
-) -> np.ndarray[Any, np.dtype[np.int8]]:
-    if assignment.side is not None:
-        return np.full(len(ids), assignment.side, dtype=np.int8)
-    numbers = {label: c for c, label in enumerate(assignment.labels)}
-    # A label may be in the source only on rows that leave as leaks: its side is never asked.
-    owners = np.array([numbers.get(label, 0) for label in labels], dtype=np.int32)
-    several = splits.member(ids, assignment.conflicting)
-    places = np.searchsorted(assignment.conflicting, ids[several])
-    owners[several] = assignment.conflict_owners[places]
-    return assignment.cuts.sides(ids, owners, assignment.seed)
+class _Chunk:
+    """One chunk on its way to its sides, batch by batch: no more than a batch is in memory."""
 
+    def __init__(
+        self,
+        assignment: Assignment,
+        how: Reading,
+        name: str,
+        folder: str,
+        scratch: str,
+        sample: splits.Ints,
+    ) -> None:
+        """`sample`: which of the rows that are fit are set aside, by their numbers."""
+        self.assignment, self.how, self.name = assignment, how, name
+        self.sample, self.read = np.sort(sample), 0
+        self.folder, self.scratch = folder, scratch
+        self.numbers = {label: c for c, label in enumerate(assignment.labels)}
+        self.rows = np.zeros((len(assignment.labels), len(SPLITS)), np.int64)
+        self.rejected: Counter[str] = Counter()
+        self.special_ids = np.ascontiguousarray(assignment.special["id"])
+        self._open: dict[str, pq.ParquetWriter] = {}
+        self._seen: set[int] = set()
 
-def _write_rejected(
-    table: pa.Table, parsed: Parsed, leaking: np.ndarray[Any, Any], folder: str, name: str
-) -> list[dict[str, Any]]:
-    reasons = dict(enumerate(parsed.reasons)) | dict.fromkeys(leaking.tolist(), LEAK)
-    bad = [k for k, reason in reasons.items() if reason is not None]
-    if not bad:
-        return []
-    files = table[PATH].to_pylist()
-    write_part(
-        pa.table(
-            [
-                [files[k] for k in bad],
-                [reasons[k] for k in bad],
-                [parsed.texts[k] for k in bad],
-                [parsed.labels[k] for k in bad],
-            ],
-            schema=REJECTED,
-        ),
-        storage.join(folder, "rejected"),
-        name,
-    )
-    found = Counter(str(reasons[k]) for k in bad)
-    return [
-        {"kind": "rejected", "split": "", "label": reason, "rows": n, "text_id": 0}
-        for reason, n in found.items()
-    ]
+    def write(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """Writes all rows; what was written, for the driver."""
+        fs, _ = storage.filesystem(self.how.uri)
+        try:
+            for part in parts:
+                tables = read_part(fs, self.how.format, part, self.how.names)
+                for table in whole_batches(tables):
+                    self._write_table(table, part.file.path)
+        finally:
+            for writer in self._open.values():
+                writer.close()
+        return {"rows": self.rows.ravel().tolist(), "rejected": dict(self.rejected)}
 
+    def _write_table(self, table: pa.Table, path: str) -> None:
+        parsed = parse(table, self.how.columns, renamed=self.how.renamed)
+        ids = parsed.text_ids()
+        labels, reasons, sides, conflicting = self._decide(table, parsed, ids, path)
+        fit = reasons == FIT
+        names = pa.array(self.assignment.labels, pa.string())
+        columns = {
+            "text": parsed.texts,
+            "label": names.take(pa.array(labels)),
+            "text_id": pa.array(ids, pa.uint64()),
+        }
+        if parsed.ids is not None:
+            columns["id"] = parsed.ids.cast(self.how.id_type)
+        rows = pa.table(columns)
+        for side, split in enumerate(SPLITS):
+            here = fit & (sides == side)
+            if here.any():
+                self._put(storage.join(self.folder, split), rows.filter(pa.array(here)))
+                self.rows[:, side] += np.bincount(labels[here], minlength=len(self.rows))
+        self._reject(parsed, reasons, path)
+        self._note_conflicts(parsed.texts, ids, conflicting)
+        self._set_aside(parsed, fit, sides)
 
-def _part_name(table: pa.Table) -> str:
-    """A name from the block's task and content: a task that Ray runs twice writes one file, and
-    two blocks that happen to be equal write two."""
-    from ray.data._internal.execution.interfaces.task_context import TaskContext
+    def _decide(
+        self, table: pa.Table, parsed: Parsed, ids: Hashes, path: str
+    ) -> tuple[splits.Classes, npt.NDArray[np.int8], splits.Sides, splits.Mask]:
+        """(class, reason, side, whether its text is in conflict) of each row."""
+        told = self.assignment
+        given = given_sides(table, self.how, path)
+        places = [self.numbers.get(name, 0) for name in parsed.labels.dictionary.to_pylist()]
+        codes = parsed.labels.indices.fill_null(0).to_numpy()
+        labels = np.array(places, np.int32)[codes]
+        reasons = parsed.reasons.copy()
+        at = splits.place_of(ids, self.special_ids)
+        at[reasons != FIT] = -1
+        known = at >= 0
+        special = told.special[at[known]]
+        leak, conflicting = np.zeros_like(known), np.zeros_like(known)
+        leak[known] = given[known] != special["given"]
+        conflicting[known] = special["conflict"]
+        conflicting &= ~leak
+        if told.conflicts == "majority":
+            taken = conflicting[known]
+            labels[np.flatnonzero(known)[taken]] = special["owner"][taken]
+        sides = told.cuts.sides(salted(ids, told.seed), labels)
+        sides = np.where(given != FREE, given, sides).astype(np.int8)
+        sides[known] = special["side"]
+        fit = reasons == FIT
+        reasons = np.where(fit, told.verdicts[labels], reasons)
+        if told.conflicts == "drop":
+            reasons[conflicting] = CONFLICT
+        reasons[leak] = LEAK
+        return labels, reasons.astype(np.int8), sides, conflicting
 
-    task = TaskContext.get_current()
-    digest = hashlib.blake2b(str(task.task_idx if task else 0).encode(), digest_size=12)
-    for column in table.columns:
-        for chunk in column.chunks:
-            digest.update(str(chunk.to_pylist()).encode("utf-8", "surrogatepass"))
-    return f"part-{digest.hexdigest()}.parquet"
+    def _reject(self, parsed: Parsed, reasons: npt.NDArray[np.int8], path: str) -> None:
+        bad = np.flatnonzero(reasons != FIT)
+        if len(bad) == 0:
+            return
+        why = [ALL_REASONS[code] for code in reasons[bad]]
+        self.rejected += Counter(why)
+        at = pa.array(bad)
+        labels = parsed.labels.take(at).dictionary_decode()
+        columns = [pa.array([path] * len(bad)), pa.array(why), parsed.texts.take(at), labels]
+        self._put(storage.join(self.folder, "rejected"), pa.table(columns, schema=REJECTED))
+
+    def _note_conflicts(self, texts: pa.StringArray, ids: Hashes, which: splits.Mask) -> None:
+        new = [k for k in np.flatnonzero(which) if int(ids[k]) not in self._seen]
+        if not new:
+            return
+        self._seen |= {int(ids[k]) for k in new}
+        found = pa.table([pa.array(ids[new]), texts.take(pa.array(new))], schema=CONFLICTING_TEXTS)
+        self._put(storage.join(self.scratch, "conflicts"), found)
+
+    def _set_aside(self, parsed: Parsed, kept: splits.Mask, sides: splits.Sides) -> None:
+        """Keeps the rows of the sample that fall into this table."""
+        fit = parsed.fit
+        start, stop = np.searchsorted(self.sample, [self.read, self.read + len(fit)])
+        rows = fit[self.sample[start:stop] - self.read]
+        self.read += len(fit)
+        rows = rows[kept[rows]]
+        if len(rows):
+            names = pa.array([SPLITS[side] for side in sides[rows]], pa.string())
+            found = pa.table([parsed.texts.take(pa.array(rows)), names], schema=SAMPLE)
+            self._put(storage.join(self.scratch, "sample"), found)
+
+    def _put(self, folder: str, table: pa.Table) -> None:
+        if folder not in self._open:
+            fs, path = storage.filesystem(folder)
+            fs.create_dir(path, recursive=True)
+            self._open[folder] = pq.ParquetWriter(
+                storage.join(path, self.name), table.schema, filesystem=fs, compression="zstd"
+            )
+        self._open[folder].write_table(table)
 
 
 def write_part(table: pa.Table, folder: str, name: str) -> None:

@@ -24,7 +24,8 @@ from jobs.classifier.batches import WINDOW_SHARDS, RowNumbers
 from jobs.classifier.encoding import Encoder, TokenIds
 from jobs.classifier.labels import Labels
 from jobs.prepared import Prepared
-from jobs.records import dataset, open_source
+from jobs.records import dataset
+from jobs.sources import open_source
 
 INDEX = "index.json"
 SHARD_ROWS = 8192

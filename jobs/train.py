@@ -5,6 +5,7 @@ python -m jobs.train --data /data/prepared --output /runs/first --resume
 python -m jobs.train --data /data/prepared --output /runs/first --dry-run
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,41 +16,41 @@ from pydantic import Field
 from cluster import command, resources, session, storage
 from cluster.errors import DataError, SettingError
 from cluster.resources import Plan
-from cluster.storage import OutputUri, Uri
+from cluster.storage import OutputUri
 from jobs import balance, estimate, trainer
 from jobs.classifier import bundle, network
 from jobs.prepared import Prepared, open_prepared
+from jobs.settings import Data, PreparedData
 from jobs.trainer import Training
 
 
 class TrainCommand(Training):
     """Settings of `jobs.train`."""
 
-    data: Uri = Field(description="prepared data, made by jobs.prepare")
+    data: PreparedData
     output: OutputUri = Field(description="new folder for the run; the model is in its bundle/")
     resume: bool = Field(False, description="go on with the run in --output from its last epoch")
     dry_run: bool = Field(False, description="only say rows, steps, workers and expected time")
 
     def training(self) -> Training:
         """The settings that decide what comes out, without the places."""
-        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+        values = {name: getattr(self, name) for name in Training.model_fields}
+        return Training(**values | {"data": Data(**self.data.model_dump(exclude={"uri"}))})
 
 
 def train(settings: TrainCommand) -> dict[str, Any]:
     """Trains and publishes the bundle, or says what would be done."""
-    prepared = open_prepared(settings.data)
+    prepared = open_prepared(settings.data.uri)
     _check(settings, prepared)
     session.connect()
     session.streaming_context()
-    session.require_everywhere(settings.data, "data")
+    session.require_everywhere(settings.data.uri, "data")
     plan = resources.plan_workers(
         resources.capacity(), workers=settings.scaling.workers, gpu=settings.scaling.gpu
     )
+    _say_balance(settings, prepared)
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
-    before = prepared.counts("train")
-    after = balance.plan(settings.balance, before).rows_per_class
-    print(balance.histogram(list(prepared.labels.names), before, after), flush=True)
     training = settings.training()
     _record(settings, prepared)
     stores = trainer.token_stores(prepared, training)
@@ -72,7 +73,7 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
         )
     if prepared.counts("validation").sum() == 0:
         raise DataError(
-            f"--data {settings.data} has no validation rows, and the best epoch is chosen on "
+            f"--data {settings.data.uri} has no validation rows, and the best epoch is chosen on "
             "them. Prepare it with --split.validation above 0."
         )
     if settings.dry_run:
@@ -84,6 +85,21 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
         storage.refuse_used(settings.output)
+
+
+def _say_balance(settings: TrainCommand, prepared: Prepared) -> None:
+    """Which rows of each class an epoch takes, and what of the settings is of no use."""
+    chosen = settings.balance
+    for key in balance.idle(chosen):
+        print(
+            f"warning: balance.{key} is given, and the strategy {chosen.strategy} does not use it.",
+            file=sys.stderr,
+        )
+    names, before = list(prepared.labels.names), prepared.counts("train")
+    plan = trainer.balanced_plan(settings, before)
+    print(balance.histogram(names, before, plan.rows_per_class), flush=True)
+    if plan.whole:
+        print(balance.kept_whole(chosen, [names[c] for c in plan.whole]), flush=True)
 
 
 def _record(settings: TrainCommand, prepared: Prepared) -> None:

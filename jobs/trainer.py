@@ -6,8 +6,7 @@ trial of a search can call it too.
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,20 @@ from cluster.resources import Plan
 from cluster.session import say
 from jobs import balance, evaluation, tokens
 from jobs.classifier import bundle, loop, network, precision
-from jobs.classifier.batches import Batch, batches, plan_epoch, plan_in_order
 from jobs.classifier.checkpoint import weights
 from jobs.classifier.loop import Metrics, Recipe, WriteCheckpoint
 from jobs.classifier.predictor import Predictor
+from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
-from jobs.settings import Balance, Model, Optim, Scaling, Train
+from jobs.settings import Balance, Data, Model, Optim, Scaling, Train
 
-VALIDATION_TOKENS = 8192
 RUN_NAME = "checkpoints"
 
 
 class Training(command.Settings):
     """All settings of a run that decide what comes out of it."""
 
+    data: Data = Data()
     model: Model = Model()
     balance: Balance = Balance()
     train: Train = Train()
@@ -41,56 +40,20 @@ class Training(command.Settings):
     scaling: Scaling = Scaling()
 
 
-@dataclass(frozen=True)
-class StoreFeed:
-    """Batches of one rank out of two token stores."""
-
-    training_store: tokens.TokenStore
-    validation_store: tokens.TokenStore
-    rows_per_class: balance.Ints
-    seed: int
-    batch_tokens: int
-    pad_id: int
-    rank: int
-    world: int
-
-    def training_rows(self, epoch: int) -> int:
-        return int(self.rows_per_class.sum())
-
-    def training(self, epoch: int, start: int) -> Iterator[Batch]:
-        drawn = balance.draw(self.training_store, self.rows_per_class, seed=self.seed, epoch=epoch)
-        plan = plan_epoch(
-            self.training_store,
-            seed=self.seed,
-            epoch=epoch,
-            batch_tokens=self.batch_tokens,
-            drawn=drawn,
-        )
-        return self._batches(self.training_store, plan, start)
-
-    def validation(self) -> Iterator[Batch]:
-        plan = plan_in_order(self.validation_store, batch_tokens=VALIDATION_TOKENS)
-        return self._batches(self.validation_store, plan, 0)
-
-    def _batches(self, store: tokens.TokenStore, plan: Any, start: int) -> Iterator[Batch]:
-        return batches(
-            store, plan, pad_id=self.pad_id, rank=self.rank, world=self.world, start=start
-        )
+def balanced_plan(settings: Training, counts: balance.Ints) -> balance.Plan:
+    """What balancing makes of the sample of classes with `counts` training rows each."""
+    return balance.plan(settings.balance, balance.sampled(settings.data.fraction, counts))
 
 
 def worker_config(
     settings: Training, prepared: Prepared, plan: Plan, stores: Mapping[str, str]
 ) -> dict[str, Any]:
     """The plain values that every worker gets."""
-    balanced = balance.plan(settings.balance, prepared.counts("train"))
     return {
         "settings": settings.model_dump(),
         "labels": list(prepared.labels.names),
         "stores": dict(stores),
-        "rows_per_class": balanced.rows_per_class.tolist(),
-        "class_weights": (
-            None if balanced.class_weights is None else balanced.class_weights.tolist()
-        ),
+        "counts": prepared.counts("train").tolist(),
         "threads": plan.threads,
         "gpu": plan.gpu,
     }
@@ -123,10 +86,14 @@ def train_worker(
     model = network.new_network(
         folder, config["labels"], dropout=settings.model.dropout, seed=seed
     ).to(device)
+    counts = np.array(config["counts"], dtype=np.int64)
+    balanced = balanced_plan(settings, counts)
+    training_store = tokens.TokenStore(config["stores"]["train"])
     feed = StoreFeed(
-        tokens.TokenStore(config["stores"]["train"]),
+        training_store,
         tokens.TokenStore(config["stores"]["validation"]),
-        np.array(config["rows_per_class"], dtype=np.int64),
+        balance.sample(training_store, balance.sampled(settings.data.fraction, counts)),
+        balanced,
         seed,
         settings.train.batch_tokens,
         int(model.config.pad_token_id or 0),
@@ -134,16 +101,21 @@ def train_worker(
         world,
     )
     torch.manual_seed(seed + 1 + rank)  # dropout differs between ranks
-    class_weights = config["class_weights"]
     loop.train(
         model,
         feed,
         recipe_of(settings, device),
         report=report,
         device=device,
-        class_weights=None if class_weights is None else torch.tensor(class_weights).float(),
+        class_weights=_tensor(balanced.class_weights),
+        logit_offsets=_tensor(balanced.logit_offsets),
+        focal_gamma=balanced.focal_gamma,
         resume=resume,
     )
+
+
+def _tensor(values: balance.Floats | None) -> torch.Tensor | None:
+    return None if values is None else torch.from_numpy(values).float()
 
 
 def _ray_worker(config: dict[str, Any]) -> None:
@@ -252,15 +224,16 @@ def make_bundle(
     model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0)
     model.load_state_dict(weights(weights_folder))
     counts = prepared.counts("train")
+    prior = balanced_plan(settings, counts).prior
     about = bundle.About(
         labels=list(names),
         max_tokens=settings.model.max_tokens,
         text_columns=prepared.text_columns,
-        training_prior=balance.plan(settings.balance, counts).prior.tolist(),
+        training_prior=None if prior is None else prior.tolist(),
         natural_prior=(counts / counts.sum()).tolist(),
         decision_offset=[0.0] * len(names),
         configuration=command.dotted(settings),
-        data={"uri": prepared.uri},
+        data={"uri": prepared.uri, "labels_map": prepared.manifest["labels_map"]},
         manifest_digest=prepared.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=bundle.versions(),

@@ -1,13 +1,13 @@
 """The plan of an epoch, and the batches that follow from it.
 
-The plan is a pure function of (seed, epoch, lengths, token budget, the rows drawn by balancing):
-which rows make up global batch k, whatever the number of workers. Rank r of n takes every n-th
-row of it. Knows nothing of where tokens are stored or of who trains on them.
+The plan is a pure function of (seed, epoch, lengths, token budget, how often balancing takes each
+row): which rows make up global batch k, whatever the number of workers. Rank r of n takes every
+n-th row of it. Knows nothing of where tokens are stored or of who trains on them.
 """
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -18,7 +18,7 @@ import torch
 from jobs.classifier.encoding import TokenIds, grid, pad
 
 RowNumbers = npt.NDArray[np.int64]
-Draw = Callable[[int], npt.NDArray[np.bool_] | None]
+Copies = npt.NDArray[np.int32]
 T = TypeVar("T")
 
 # Rows are mixed within this many shards at once: their tokens are what a worker holds in memory.
@@ -68,13 +68,15 @@ def plan_epoch(
     seed: int,
     epoch: int,
     batch_tokens: int,
-    drawn: npt.NDArray[np.bool_] | None = None,
+    copies: Copies | None = None,
 ) -> Iterator[RowNumbers]:
     """Yields the row numbers of each global batch of an epoch, longest row first.
 
-    A batch holds as many rows as fit `batch_tokens` once padded to its longest. Every drawn row
-    stands in exactly one batch. Within one window the rows are put in the order of their text ids
-    before they are permuted, so that the plan does not depend on how files were cut.
+    A batch holds as many rows as fit `batch_tokens` once padded to its longest. `copies` [rows]
+    says how often the epoch takes each row, 0 for not at all; without it each is taken once. The
+    copies of a row are rows like others: they may meet in a batch or not. Within one window the
+    rows are put in the order of their text ids before they are permuted, so that the plan does
+    not depend on how files were cut.
     """
     rng = np.random.default_rng([seed, epoch])
     starts = np.concatenate([[0], np.cumsum(tokens.shard_rows)]).astype(np.int64)
@@ -83,8 +85,8 @@ def plan_epoch(
     for window in range(0, len(order), WINDOW_SHARDS):
         shards = np.sort(order[window : window + WINDOW_SHARDS])
         rows = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards])
-        if drawn is not None:
-            rows = rows[drawn[rows]]
+        if copies is not None:
+            rows = np.repeat(rows, copies[rows])
         if rows.size == 0:
             continue
         rows = rows[np.lexsort((tokens.labels[rows], tokens.text_ids[rows]))]

@@ -33,7 +33,8 @@ _TOKENIZER_FILES = (
 class About:
     """`bundle.json` without its hashes.
 
-    The priors, the offset and `labels` are in the order of class ids. `temperature`, the prior
+    The priors, the offset and `labels` are in the order of class ids. `training_prior` is None
+    where the loss was not that of any prior (focal). `temperature`, the prior
     correction and the offset are already folded into the last layer of the network: its argmax
     is the label, and softmax(logits - decision_offset) gives the calibrated scores.
     """
@@ -41,7 +42,7 @@ class About:
     labels: list[str]
     max_tokens: int
     text_columns: list[str]
-    training_prior: list[float]
+    training_prior: list[float] | None
     natural_prior: list[float]
     temperature: float = 1.0
     decision_offset: list[float] = field(default_factory=list)
@@ -173,11 +174,15 @@ def card(about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], tit
         f"tags: [switchyard]\n---\n\n# {title}\n\n"
     )
     strategy = about.configuration.get("balance.strategy", "none")
+    fraction = about.configuration.get("data.fraction", 1.0)
+    part = "" if fraction == 1 else f", on {fraction:g} of the training rows"
+    felt = about.training_prior
     facts = [
         f"- Base model: {about.configuration.get('model.name', 'unknown')}, softmax head on [CLS]",
         f"- Classes: {len(labels)}; reads at most {about.max_tokens} tokens, the rest is cut",
         f"- Text columns, joined by a newline: {', '.join(about.text_columns)}",
-        f"- Training data: manifest {about.manifest_digest or 'unknown'}; balance: {strategy}",
+        f"- Training data: manifest {about.manifest_digest or 'unknown'}; "
+        f"balance: {strategy}{part}",
         f"- Made: {about.created}; " + ", ".join(f"{k} {v}" for k, v in about.versions.items()),
     ]
     figures = [
@@ -187,7 +192,7 @@ def card(about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], tit
     ]
     rows = [
         f"| {name.replace('|', '/')} | {about.natural_prior[c]:.4f} "
-        + f"| {about.training_prior[c]:.4f} "
+        + ("| none " if felt is None else f"| {felt[c]:.4f} ")
         + "".join(f"| {metrics['per_class'][name][k]:.3f} " for k in ("precision", "recall", "f1"))
         + f"| {metrics['per_class'][name]['support']} |"
         for c, name in enumerate(labels)

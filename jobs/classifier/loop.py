@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -36,6 +37,8 @@ from jobs.classifier.optimizer import (
 Metrics = dict[str, float]
 WriteCheckpoint = Callable[[Path], None]
 Report = Callable[[Metrics, WriteCheckpoint], None]
+# (logits, labels, rows that count) → the loss, summed over rows.
+LossSum = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +81,32 @@ def train(
     report: Report,
     device: torch.device,
     class_weights: torch.Tensor | None = None,
+    logit_offsets: torch.Tensor | None = None,
+    focal_gamma: float = 0.0,
     resume: Path | None = None,
 ) -> None:
     """Trains in place for `recipe.epochs` epochs and reports once after each.
 
     `network` is a transformers sequence classifier on `device`. `report(metrics, write)` is
-    called by every rank, in step; `write(folder)` puts a checkpoint there.
+    called by every rank, in step; `write(folder)` puts a checkpoint there. Class weights, logit
+    offsets and gamma (jobs.classifier.losses) shape the training loss alone.
     """
     optimizer = _optimizer(network, recipe)
     at = Position()
     if resume is not None:
         at = checkpoint.read(resume, network=network, optimizer=optimizer)
     trained = DistributedDataParallel(network) if _world() > 1 else network
-    weights = None if class_weights is None else class_weights.to(device)
+    loss_sum = partial(
+        cross_entropy_sum,
+        class_weights=None if class_weights is None else class_weights.to(device),
+        logit_offsets=None if logit_offsets is None else logit_offsets.to(device),
+        focal_gamma=focal_gamma,
+        label_smoothing=recipe.label_smoothing,
+    )
     for epoch in range(at.epoch, recipe.epochs):
         start = at.batch if epoch == at.epoch else 0
         began = time.monotonic()
-        found = _train_epoch(trained, optimizer, feed, recipe, epoch, start, weights, device)
+        found = _train_epoch(trained, optimizer, feed, recipe, epoch, start, loss_sum, device)
         seconds = time.monotonic() - began
         found["tokens_per_second"] = found["tokens"] / max(seconds, 1e-9)
         found |= {"epoch": epoch + 1.0, "epoch_seconds": seconds, "resumed_epoch": float(at.epoch)}
@@ -116,7 +128,7 @@ def _train_epoch(
     recipe: Recipe,
     epoch: int,
     start: int,
-    class_weights: torch.Tensor | None,
+    loss_sum: LossSum,
     device: torch.device,
 ) -> Metrics:
     network.train()
@@ -129,7 +141,7 @@ def _train_epoch(
             progress / recipe.epochs, warmup_ratio=recipe.warmup_ratio, schedule=recipe.schedule
         )
         set_rates(optimizer, factor)
-        loss = _step(network, optimizer, batch, recipe, class_weights, device)
+        loss = _step(network, optimizer, batch, recipe, loss_sum, device)
         if not math.isfinite(loss.item()):
             raise SettingError(
                 f"The loss is no longer a number in epoch {epoch + 1}, step {steps + 1}. Lower "
@@ -148,19 +160,13 @@ def _step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     recipe: Recipe,
-    class_weights: torch.Tensor | None,
+    loss_sum: LossSum,
     device: torch.device,
 ) -> torch.Tensor:
     """One update; the loss of this rank's rows, summed."""
     with _attention(device):
         logits = _logits(network, batch, recipe.dtype, device)
-    loss = cross_entropy_sum(
-        logits,
-        batch.labels.to(device),
-        batch.weights.to(device),
-        class_weights=class_weights,
-        label_smoothing=recipe.label_smoothing,
-    )
+    loss = loss_sum(logits, batch.labels.to(device), batch.weights.to(device))
     # DDP divides the sum of gradients by the number of ranks; this makes it a mean over rows.
     torch.autograd.backward(loss * (_world() / batch.global_rows))
     torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), recipe.clip_norm)
@@ -180,8 +186,9 @@ def _attention(device: torch.device) -> AbstractContextManager[None]:
 def step_for_timing(network: Any, recipe: Recipe, device: torch.device) -> Callable[[Batch], float]:
     """One whole training step as a function, for benchmarks and estimates; gives the loss."""
     optimizer = _optimizer(network, recipe)
+    loss_sum = partial(cross_entropy_sum, label_smoothing=recipe.label_smoothing)
     network.train()
-    return lambda batch: float(_step(network, optimizer, batch, recipe, None, device).item())
+    return lambda batch: float(_step(network, optimizer, batch, recipe, loss_sum, device).item())
 
 
 def _optimizer(network: Any, recipe: Recipe) -> torch.optim.AdamW:

@@ -10,19 +10,31 @@ def cross_entropy_sum(
     rows: torch.Tensor,
     *,
     class_weights: torch.Tensor | None = None,
+    logit_offsets: torch.Tensor | None = None,
+    focal_gamma: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Σ over rows of weight(label) · cross-entropy, in float32.
+    """Σ over rows of weight(label) · (1 - p(label))^γ · cross-entropy, in float32.
 
     `logits` [n, classes], `labels` int64 [n], `rows` float [n]: 0 for rows that do not count.
     `class_weights` [classes] has mean 1 over the training rows (jobs.balance sees to that), so
-    that a sum divided by the number of rows keeps its scale. Label smoothing: Szegedy et al.,
-    Rethinking the Inception architecture, 2016; a smoothed row carries the weight of its own
-    label whole, where torch would weigh each class's part.
+    that a sum divided by the number of rows keeps its scale. `logit_offsets` [classes] is added
+    to the logits before anything else: Menon et al., Long-tail learning via logit adjustment,
+    2021. `focal_gamma` is γ of Lin et al., Focal loss for dense object detection, 2017, with the
+    softmax instead of their sigmoid; 0 is plain cross-entropy. Label smoothing: Szegedy et al.,
+    Rethinking the Inception architecture, 2016. A smoothed row is weighed and modulated as a
+    whole, by the weight and the probability of its own label, where torch would weigh each
+    class's part.
     """
-    losses = F.cross_entropy(
-        logits.float(), labels, reduction="none", label_smoothing=label_smoothing
-    )
+    logits = logits.float()
+    if logit_offsets is not None:
+        logits = logits + logit_offsets
+    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    if focal_gamma > 0:
+        log_p = F.log_softmax(logits, dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        # 1 - p without cancellation; not 0, where a power below 1 has no finite slope.
+        missing = -torch.expm1(log_p)
+        losses = losses * missing.clamp_min(torch.finfo(torch.float32).eps) ** focal_gamma
     if class_weights is not None:
         losses = losses * class_weights[labels]
     return (losses * rows).sum()

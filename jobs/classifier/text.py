@@ -6,7 +6,7 @@ transformers pipeline on the same bundle sees the same tokens.
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,13 @@ def text_ids(texts: Iterable[str]) -> Hashes:
     Two different texts among n share an id with a probability of about n² / 2⁶⁵: 3e-6 for ten
     million texts.
     """
-    return np.array([_hash64(normalise(text)) for text in texts], dtype=np.uint64)
+    return hashes(normalise(text).encode("utf-8", "surrogatepass") for text in texts)
+
+
+def hashes(normalised: Iterable[bytes]) -> Hashes:
+    """The ids of texts that are in their normal form already, in UTF-8."""
+    digests = b"".join([hashlib.blake2b(text, digest_size=8).digest() for text in normalised])
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def salted(ids: Hashes, salt: int) -> Hashes:
@@ -43,17 +49,6 @@ def salted(ids: Hashes, salt: int) -> Hashes:
         return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
 
 
-def join_columns(columns: Sequence[Sequence[str | None]]) -> list[str | None]:
-    """One text a row from several columns, joined by one newline; None where all are None."""
-    if len(columns) == 1:
-        return list(columns[0])
-    joined: list[str | None] = []
-    for parts in zip(*columns, strict=True):
-        there = [part for part in parts if part is not None]
-        joined.append("\n".join(there) if there else None)
-    return joined
-
-
 def _hash64(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    return int(hashes([data])[0])

@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import session
+from tests.integration import s3
+
+S3_PORT = s3.free_port()
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -17,6 +20,8 @@ def ray_session() -> Iterator[None]:
     import ray
 
     os.environ.pop("RAY_ADDRESS", None)
+    # Workers inherit it: whoever starts a store at this port can prepare and train on it.
+    os.environ.update(s3.environment(S3_PORT))
     session.connect(cpus=2)
     yield
     ray.shutdown()

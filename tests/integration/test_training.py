@@ -40,7 +40,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "prepared")
 
 
-def command(data: str, output: Path, model: Path, **more: Any) -> TrainCommand:
+def command(data: str | dict[str, Any], output: Path, model: Path, **more: Any) -> TrainCommand:
     values: dict[str, Any] = {
         "data": data,
         "output": str(output),
@@ -59,7 +59,7 @@ def run(
     output = tmp_path_factory.mktemp("runs") / "two"
     settings = command(
         prepared, output, tiny_model,
-        scaling={"workers": 2}, balance={"strategy": "undersample"},
+        scaling={"workers": 2}, balance={"strategy": "undersample", "min_rows": 1},
     )  # fmt: skip
     return output, train(settings)
 
@@ -82,12 +82,26 @@ def test_two_workers_make_a_bundle_that_knows_where_it_comes_from(
 def test_the_histogram_is_printed_before_training(
     prepared: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = command(prepared, tmp_path / "run", tiny_model, dry_run=True)
-    said = train(settings)
-    assert said["rows_per_epoch"] == open_prepared(prepared).counts("train").sum()
+    counts = open_prepared(prepared).counts("train").tolist()
+    assert counts == [42, 25, 13]
+    balanced = {"strategy": "undersample", "max_ratio": 1.5, "tau": 1.0}
+    said = train(
+        command(
+            {"uri": prepared, "fraction": 0.9}, tmp_path / "run", tiny_model, dry_run=True,
+            balance=balanced,
+        )
+    )  # fmt: skip
+    # 0.9 of them is 38, 23 (of 22.5) and 12, which is under min_rows; 1.5 · 23 is 34.5.
+    assert said["rows_per_epoch"] == 34 + 23 + 12
     assert said["steps"] >= 10
     assert said["expected_seconds"] > 0
-    assert "Expected time" in capsys.readouterr().out
+    told = capsys.readouterr()
+    shown = [line.split()[:3] for line in told.out.splitlines()]
+    for name, before, after in zip(TEAMS, counts, (34, 23, 12), strict=True):
+        assert [name, str(before), str(after)] in shown
+    assert "Under balance.min_rows (20), so kept whole: printing" in told.out
+    assert "Expected time" in told.out
+    assert "balance.tau is given, and the strategy undersample does not use it" in told.err
     assert not (tmp_path / "run").exists()
 
 
@@ -173,9 +187,9 @@ def test_a_store_is_made_once_and_holds_every_row(prepared: str, tiny_model: Pat
     assert np.bincount(store.labels).tolist() == data.counts("train").tolist()
     rows = store.read(np.arange(len(store.labels))[::-1])
     assert [len(ids) for ids in rows] == store.lengths[::-1].tolist()
-    drawn = draw(store, np.array([5, 5, 5]), seed=0, epoch=0)
-    assert drawn is not None
-    assert np.bincount(store.labels[drawn]).tolist() == [5, 5, 5]
+    copies = draw(store, np.array([5, 90, 5]), seed=0, epoch=0)
+    assert copies is not None
+    assert np.bincount(store.labels, weights=copies).tolist() == [5, 90, 5]
 
 
 def test_prepared_data_that_was_changed_is_noticed(
@@ -253,15 +267,28 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch(
     import shutil
 
     output = tmp_path / "run"
-    other = {"resume": True, "balance": {"strategy": "class-weights"}}
     short = {"epochs": 2, "batch_tokens": 64, "precision": "fp32"}
-    first = train(command(prepared, output, tiny_model, train=short))
+    sample = {"uri": prepared, "fraction": 0.5}
+    # 21, 13 and 7 rows, of which the fewest become ⌈21 / 1.5⌉.
+    same = {"train": short, "balance": {"strategy": "oversample", "max_ratio": 1.5}}
+    first = train(command(sample, output, tiny_model, **same))
     assert first["resumed_after_epoch"] == 0
+    about = bundle.check(output / "bundle")
+    assert about.training_prior == pytest.approx([21 / 49, 14 / 49, 14 / 49])
+    assert about.natural_prior == pytest.approx([42 / 80, 25 / 80, 13 / 80])
+    assert about.configuration["data.fraction"] == 0.5
+    assert "data.uri" not in about.configuration
     shutil.rmtree(output / "bundle")  # as if it had been ended before its last step
-    with pytest.raises(SettingError, match=r"balance\.strategy is 'class-weights'"):
-        train(command(prepared, output, tiny_model, train=short, **other))
-    longer = {"train": short | {"epochs": 3}, "resume": True}
-    second = train(command(prepared, output, tiny_model, **longer))
+    for part, strategy, sentence in (
+        (0.5, {"strategy": "class-weights"}, r"balance\.strategy is 'class-weights'"),
+        (0.5, {"strategy": "oversample"}, r"balance\.max_ratio is 1\.0, .* with 1\.5"),
+        (0.4, same["balance"], r"data\.fraction is 0\.4, .* with 0\.5"),
+    ):
+        other = {"train": short, "balance": strategy, "resume": True}
+        with pytest.raises(SettingError, match=sentence):
+            train(command(sample | {"fraction": part}, output, tiny_model, **other))
+    longer = same | {"train": short | {"epochs": 3}, "resume": True}
+    second = train(command(sample, output, tiny_model, **longer))
     assert second["resumed_after_epoch"] == 2
     assert (output / "bundle" / "bundle.json").exists()
 
@@ -292,18 +319,38 @@ def test_jobs_run_where_an_endpoint_holds_all_cpus_but_one(
     assert (tmp_path / "judged" / "metrics.json").exists()
 
 
-def test_a_run_whose_loss_is_no_number_says_what_to_lower(prepared: str, tiny_model: Path) -> None:
+def worker(prepared: str, model: Path, **more: Any) -> list[dict[str, float]]:
+    """What a run of one worker in this process reports."""
     from cluster.resources import Plan
     from jobs import trainer
 
-    settings = command(
-        prepared, Path("/nowhere"), tiny_model, optim={"lr": 1e30, "clip_norm": 1e30}
-    ).training()
+    settings = command(prepared, Path("/nowhere"), model, **more).training()
     data = open_prepared(prepared)
     stores = trainer.token_stores(data, settings)
     config = trainer.worker_config(settings, data, Plan(1, False, 1.0, 1, 1.0), stores)
+    reports: list[dict[str, float]] = []
+    trainer.train_worker(json.loads(json.dumps(config)), lambda found, _: reports.append(found))
+    return reports
+
+
+def test_a_run_whose_loss_is_no_number_says_what_to_lower(prepared: str, tiny_model: Path) -> None:
     with pytest.raises(SettingError, match=r"Lower optim\.lr"):
-        trainer.train_worker(config, lambda _, __: None)
+        worker(prepared, tiny_model, optim={"lr": 1e30, "clip_norm": 1e30})
+
+
+def test_every_strategy_trains_with_a_loss_of_its_own(prepared: str, tiny_model: Path) -> None:
+    from jobs.balance import STRATEGIES
+
+    short = {"epochs": 2, "batch_tokens": 256, "precision": "fp32"}
+    losses = {
+        strategy: worker(prepared, tiny_model, train=short, balance={"strategy": strategy})
+        for strategy in STRATEGIES
+    }
+    assert all(reports[1]["train_loss"] < reports[0]["train_loss"] for reports in losses.values())
+    assert losses.pop("balanced-softmax")[0]["train_loss"] == pytest.approx(
+        losses["logit-adjustment"][0]["train_loss"]
+    )
+    assert len({round(reports[0]["train_loss"], 6) for reports in losses.values()}) == 6
 
 
 def test_a_model_folder_that_lacks_a_file_is_told_which(prepared: str, tmp_path: Path) -> None:

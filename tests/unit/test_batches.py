@@ -1,5 +1,7 @@
 """The plan of an epoch and the batches of each rank."""
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from itertools import chain
@@ -98,18 +100,21 @@ def test_rows_of_like_length_share_a_batch() -> None:
 
 
 @pytest.mark.parametrize("shard_rows", [[300], [120, 180], [1] * 15 + [285], [100, 0, 200]])
+@pytest.mark.parametrize("most", [None, 3])
 def test_the_plan_does_not_depend_on_how_the_rows_were_cut_and_ordered(
-    shard_rows: list[int],
+    shard_rows: list[int], most: int | None
 ) -> None:
     tokens = varied(300, shards=2)
     order = np.random.default_rng(9).permutation(300).tolist()
     moved = tokens.in_order(order, shard_rows)
+    often = None if most is None else np.arange(300, dtype=np.int32) % (most + 1)
+    copies = [often, None if often is None else often[order]]
     plans = [
         [
             rows.text_ids[batch].tolist()
-            for batch in plan_epoch(rows, seed=4, epoch=2, batch_tokens=256)
+            for batch in plan_epoch(rows, seed=4, epoch=2, batch_tokens=256, copies=taken)
         ]
-        for rows in (tokens, moved)
+        for rows, taken in zip((tokens, moved), copies, strict=True)
     ]
     assert plans[0] == plans[1]
 
@@ -133,12 +138,46 @@ def test_the_rows_of_a_batch_come_from_few_shards_and_shards_meet_others_in_othe
     assert neighbours(0) != neighbours(1)
 
 
-def test_only_drawn_rows_are_planned() -> None:
+def test_only_drawn_rows_are_planned_as_often_as_they_are_drawn() -> None:
     tokens = rows_of([5] * 60, shards=20)
-    drawn = np.zeros(60, dtype=bool)
-    drawn[[3, 4, 30, 59]] = True
-    plan = as_lists(plan_epoch(tokens, seed=0, epoch=0, batch_tokens=16, drawn=drawn))
-    assert sorted(chain.from_iterable(plan)) == [3, 4, 30, 59]
+    copies = np.zeros(60, dtype=np.int32)
+    copies[[3, 4, 30, 59]] = [1, 3, 1, 2]
+    plan = as_lists(plan_epoch(tokens, seed=0, epoch=0, batch_tokens=16, copies=copies))
+    assert sorted(chain.from_iterable(plan)) == [3, 4, 4, 4, 30, 59, 59]
+
+
+@STEADY
+@given(LENGTHS, st.integers(1, 40), st.integers(4, 400), st.data())
+def test_repeated_rows_are_planned_exactly_and_within_the_budget(
+    lengths: list[int], shards: int, budget: int, data: st.DataObject
+) -> None:
+    tokens = rows_of(lengths, shards=shards)
+    often = st.lists(st.integers(0, 4), min_size=len(lengths), max_size=len(lengths))
+    copies = np.array(data.draw(often), dtype=np.int32)
+    plan = as_lists(plan_epoch(tokens, seed=1, epoch=0, batch_tokens=budget, copies=copies))
+    found = np.bincount(list(chain.from_iterable(plan)), minlength=len(lengths))
+    assert found.tolist() == copies.tolist()
+    for rows in plan:
+        assert len(rows) == 1 or grid(max(lengths[row] for row in rows)) * len(rows) <= budget
+
+
+def test_rows_that_are_all_taken_once_are_planned_as_without_a_draw() -> None:
+    tokens = varied(300, shards=20)
+    once = np.ones(300, dtype=np.int32)
+    with_draw = as_lists(plan_epoch(tokens, seed=2, epoch=1, batch_tokens=256, copies=once))
+    assert with_draw == as_lists(plan_epoch(tokens, seed=2, epoch=1, batch_tokens=256))
+
+
+def test_a_plan_is_the_one_that_earlier_versions_made() -> None:
+    """Another digest means that runs no longer repeat the losses of earlier ones."""
+    tokens = varied(300, shards=20)
+    half = (np.arange(300) % 2).astype(np.int32)
+    plans = [
+        as_lists(plan_epoch(tokens, seed=5, epoch=1, batch_tokens=256, copies=copies))
+        for copies in (None, half)
+    ]
+    found = hashlib.sha256(json.dumps(plans).encode()).hexdigest()
+    assert found[:16] == "f1ea9974a9445c13"
 
 
 def test_a_batch_holds_the_padded_tokens_and_labels_of_its_rows() -> None:

@@ -221,6 +221,31 @@ def test_the_card_names_data_balance_and_figures_per_class(tiny_bundle: Path) ->
     assert "| a/b | 0.7000 | 0.3333 | 0.500 | 0.250 | 0.333 | 12 |" in card
 
 
+def test_a_bundle_of_a_loss_without_a_prior_says_none(tiny_bundle: Path, copy: Path) -> None:
+    change(copy, training_prior=None)
+    about = bundle.read_about(copy)
+    assert about.training_prior is None
+    row = {"precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 12}
+    metrics = {"per_class": {"a": row}}
+    card = bundle.card(about, metrics, labels=["a", "b", "c"], title="Ticket router")
+    assert "| a | 0.3333 | none | 0.500 | 0.250 | 0.333 | 12 |" in card
+
+
+@pytest.mark.parametrize(
+    ("configuration", "says"),
+    [
+        ({"data.fraction": 0.1}, "balance: none, on 0.1 of the training rows\n"),
+        ({"data.fraction": 1.0}, "balance: none\n"),
+        ({}, "balance: none\n"),
+    ],
+)
+def test_the_card_of_a_cheap_first_run_says_so(
+    tiny_bundle: Path, configuration: dict[str, Any], says: str
+) -> None:
+    about = replace(bundle.read_about(tiny_bundle), configuration=configuration)
+    assert says in bundle.card(about, {}, labels=["a", "b", "c"], title="Ticket router")
+
+
 def test_versions_name_the_packages_that_decide_the_numbers() -> None:
     found = bundle.versions()
     assert found["torch"] == torch.__version__

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, model_validator
@@ -283,6 +283,76 @@ def test_settings_are_told_as_flat_dotted_plain_values() -> None:
 def test_settings_cannot_be_changed_once_made() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse().output = "elsewhere"  # type: ignore[misc]
+
+
+# A group whose name alone stands for one of its fields.
+
+
+class Source(command.Settings):
+    """A group."""
+
+    alone: ClassVar[str] = "uri"
+
+    uri: str = Field(description="where the rows lie")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the rows (0-1)")
+
+
+class Reader(command.Settings):
+    """Settings of a command that there is only here."""
+
+    source: Source
+
+
+def read(*argv: str, **environment: str) -> Reader:
+    return command.parse(Reader, argv, "a.program", "What it does.", environment)
+
+
+@pytest.mark.parametrize("flag", ["--source", "--source.uri"])
+def test_the_name_of_a_group_alone_stands_for_its_first_concern(flag: str) -> None:
+    assert read(flag, "/a").source == Source(uri="/a")
+    assert read(flag, "/a", "--source.fraction", "0.1").source == Source(uri="/a", fraction=0.1)
+    assert read("--source.fraction=0.1", f"{flag}=/a").source == Source(uri="/a", fraction=0.1)
+
+
+def test_a_group_named_alone_is_added_to_by_stronger_sources(toml: Callable[[str], str]) -> None:
+    alone, whole = toml("source = '/a'\n"), "[source]\nuri = '/b'\nfraction = 0.2\n"
+    assert read("--config", alone).source == Source(uri="/a")
+    found = read("--config", alone, SWITCHYARD_SOURCE__FRACTION="0.5").source
+    assert found == Source(uri="/a", fraction=0.5)
+    config = ("--config", toml(whole))
+    assert read(*config).source == Source(uri="/b", fraction=0.2)
+    assert read(*config, "--source", "/c").source == Source(uri="/c", fraction=0.2)
+    assert read(*config, SWITCHYARD_SOURCE="/d").source == Source(uri="/d", fraction=0.2)
+
+
+@pytest.mark.parametrize("name", ["SWITCHYARD_SOURCE", "SWITCHYARD_SOURCE__URI"])
+def test_a_group_named_alone_may_come_from_the_environment_in_any_order(name: str) -> None:
+    one, other = {name: "/a"}, {"SWITCHYARD_SOURCE__FRACTION": "0.5"}
+    for environment in (one | other, other | one):
+        assert read(**environment).source == Source(uri="/a", fraction=0.5)
+
+
+def test_a_group_that_is_needed_is_asked_for_by_its_name() -> None:
+    for words in ((), ("--source.fraction", "0.5")):
+        with pytest.raises(SettingError, match=r"^--source is needed: where the rows lie\.$"):
+            read(*words)
+
+
+def test_a_group_named_alone_is_checked_and_told_like_others(toml: Callable[[str], str]) -> None:
+    with pytest.raises(SettingError, match=r"source\.uri = 3 is not allowed"):
+        read("--config", toml("source = 3\n"))
+    with pytest.raises(SettingError, match=r"source\.nosuch is not a setting"):
+        read("--config", toml("[source]\nuri = '/a'\nnosuch = 1\n"))
+    assert Reader(source="/a") == Reader(source=Source(uri="/a"))  # type: ignore[arg-type]
+    assert command.dotted(read("--source", "/a")) == {"source.uri": "/a", "source.fraction": 1.0}
+
+
+def test_help_names_a_group_that_stands_for_a_field_by_both_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = help_of(Reader, capsys)
+    assert "--source VALUE, --source.uri VALUE where the rows lie (required)" in said
+    assert "--source.fraction VALUE share of the rows (0-1) (default: 1.0)" in said
 
 
 # How a command ends.

@@ -223,6 +223,31 @@ def test_a_class_that_weighs_nothing_is_not_learned(tiny_model: Path) -> None:
     assert found["accuracy"] == reports[-1]["accuracy"] == pytest.approx(8 / 11)
 
 
+@pytest.mark.parametrize(
+    "shaped",
+    [
+        {"class_weights": torch.tensor([3.0, 1.0, 1.0])},
+        {"logit_offsets": torch.tensor([0.7, 0.2, 0.1]).log()},
+        {"focal_gamma": 2.0},
+    ],
+    ids=lambda shaped: next(iter(shaped)),
+)
+def test_balance_shapes_the_training_loss_and_leaves_that_of_validation_plain(
+    tiny_model: Path, shaped: dict[str, Any]
+) -> None:
+    rows = separable(12)
+    still = replace(RECIPE, epochs=1, lr=1e-12, head_lr=1e-12)
+    network, (report,) = run(tiny_model, still, given=MemoryFeed(rows, rows), dropout=0.0, **shaped)
+    (batch,) = batches(rows, [np.arange(12)], pad_id=0)
+    with torch.inference_mode():
+        logits = network(input_ids=batch.ids, attention_mask=batch.mask).logits
+    plain = cross_entropy_sum(logits, batch.labels, batch.weights).item() / 12
+    formed = cross_entropy_sum(logits, batch.labels, batch.weights, **shaped).item() / 12
+    assert abs(formed - plain) > 0.01
+    assert report["train_loss"] == pytest.approx(formed, rel=1e-4)
+    assert report["validation_loss"] == pytest.approx(plain, rel=1e-4)
+
+
 def test_rows_that_only_stand_in_are_not_counted_in_validation(tiny_model: Path) -> None:
     network = new_network(tiny_model, NAMES, dropout=0.1, seed=0)
     rows = separable(11)
@@ -239,9 +264,18 @@ def test_rows_that_only_stand_in_are_not_counted_in_validation(tiny_model: Path)
         assert (4 * one[name] + 2 * other[name]) / 6 == pytest.approx(whole[name], rel=1e-5), name
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "shaped",
+    [
+        {},
+        {"label_smoothing": 0.1},
+        {"label_smoothing": 0.1, "focal_gamma": 2.0},
+        {"logit_offsets": torch.tensor([0.7, 0.2, 0.1]).log()},
+    ],
+    ids=str,
+)
 def test_the_gradients_of_two_ranks_add_up_to_that_of_the_whole_batch(
-    tiny_model: Path, smoothing: float
+    tiny_model: Path, shaped: dict[str, Any]
 ) -> None:
     network = new_network(tiny_model, NAMES, dropout=0.0, seed=0)
     weights = torch.tensor([2.0, 0.5, 0.5])
@@ -253,11 +287,7 @@ def test_the_gradients_of_two_ranks_add_up_to_that_of_the_whole_batch(
             (batch,) = batches(rows, plan, pad_id=0, rank=rank, world=world)
             logits = network(input_ids=batch.ids, attention_mask=batch.mask).logits
             cross_entropy_sum(
-                logits,
-                batch.labels,
-                batch.weights,
-                class_weights=weights,
-                label_smoothing=smoothing,
+                logits, batch.labels, batch.weights, class_weights=weights, **shaped
             ).backward()
         return {name: p.grad.clone() for name, p in network.named_parameters()}
 
@@ -284,8 +314,9 @@ def shared_run(rank: int, world: int, model: Path, output: Path) -> None:
     given = feed(27, rank=rank, world=world, batch_tokens=20)
     with looking(lambda optimizer: norms.append(gradient_norm(optimizer))):
         network, reports = run(
-            model, SHARED, given=given, dropout=0.0, class_weights=torch.tensor(WEIGHTS)
-        )
+            model, SHARED, given=given, dropout=0.0, class_weights=torch.tensor(WEIGHTS),
+            logit_offsets=torch.tensor(WEIGHTS).log(), focal_gamma=1.0,
+        )  # fmt: skip
     weights = float(sum(p.detach().double().abs().sum() for p in network.parameters()))
     found = {"reports": reports, "norms": norms, "weights": weights}
     (output / f"{rank}-of-{world}.json").write_text(json.dumps(found))

@@ -18,7 +18,7 @@ MODELS: dict[str, type[command.Settings]] = {
     and issubclass(model, command.Settings)
     and model is not command.Settings
 }
-NEEDED = {"endpoint": {"bundle": "/b"}}
+NEEDED = {"endpoint": {"bundle": "/b"}, "prepareddata": {"uri": "/p"}}
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # model, values, what the sentence says
@@ -36,13 +36,29 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("split", {"validation": 0.5, "test": 0.5}, "which leaves nothing to train on"),
     ("split", {"seed": -1}, "seed = -1 "),
     ("split", {"seed": 1.5}, "seed = 1.5 "),
+    ("split", {"min_rows": 0}, "min_rows = 0 "),
+    ("split", {"rare": "keep"}, "rare = 'keep'"),
+    ("split", {"conflicts": "first"}, "conflicts = 'first'"),
     ("model", {"name": 3}, "name = 3 "),
     ("model", {"max_tokens": 3}, "max_tokens = 3 "),
     ("model", {"max_tokens": 8193}, "max_tokens = 8193 "),
     ("model", {"dropout": -0.1}, "dropout = -0.1 "),
     ("model", {"dropout": 1}, "dropout = 1 "),
-    ("balance", {"strategy": "oversample"}, "'none', 'undersample' or 'class-weights'"),
+    ("data", {"fraction": 0}, "fraction = 0 "),
+    ("data", {"fraction": 1.01}, "fraction = 1.01 "),
+    ("prepareddata", {"fraction": 0}, "fraction = 0 "),
+    ("prepareddata", {"uri": "ftp://a/b"}, "the scheme ftp:// is not supported"),
+    ("balance", {"strategy": "smote"}, "'logit-adjustment' or 'balanced-softmax'"),
     ("balance", {"strategy": None}, "strategy = None "),
+    ("balance", {"max_ratio": 0.99}, "max_ratio = 0.99 "),
+    ("balance", {"max_ratio": "inf"}, "max_ratio = 'inf' "),
+    ("balance", {"min_rows": 0}, "min_rows = 0 "),
+    ("balance", {"redraw": "perhaps"}, "redraw = 'perhaps' "),
+    ("balance", {"beta": 0}, "beta = 0 "),
+    ("balance", {"beta": 1}, "beta = 1 "),
+    ("balance", {"gamma": -0.1}, "gamma = -0.1 "),
+    ("balance", {"tau": -0.1}, "tau = -0.1 "),
+    ("balance", {"strategy": "balanced-softmax", "tau": 0.5}, "leave tau out"),
     ("train", {"epochs": 0}, "epochs = 0 "),
     ("train", {"batch_tokens": 15}, "batch_tokens = 15 "),
     ("train", {"precision": "fp16"}, "'auto', 'bf16' or 'fp32'"),
@@ -141,6 +157,9 @@ def test_every_setting_says_what_it_is(name: str) -> None:
         ("model", {"max_tokens": 8192}),
         ("train", {"epochs": 1, "batch_tokens": 16}),
         ("optim", {"layer_decay": 1, "warmup_ratio": 0, "weight_decay": 0, "label_smoothing": 0}),
+        ("data", {"fraction": 1}),
+        ("balance", {"max_ratio": 1, "min_rows": 1, "gamma": 0, "tau": 0}),
+        ("balance", {"strategy": "balanced-softmax", "tau": 1}),
         ("scaling", {"workers": 1}),
         ("limits", {"texts": 1, "characters": 1, "body_bytes": 1000, "waiting_requests": 1}),
         ("autoscaling", {"min_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0}),
@@ -157,6 +176,7 @@ def test_the_limits_themselves_are_allowed(name: str, values: dict[str, Any]) ->
     ("name", "key"),
     [
         ("columns", "id"),
+        ("balance", "beta"),
         ("optim", "head_lr"),
         ("scaling", "workers"),
         ("autoscaling", "max_replicas"),
@@ -166,6 +186,12 @@ def test_the_limits_themselves_are_allowed(name: str, values: dict[str, Any]) ->
 def test_the_word_none_switches_an_optional_setting_off(name: str, key: str) -> None:
     found = command.build(MODELS[name], NEEDED.get(name, {}) | {key: "none"})
     assert getattr(found, key) is None
+
+
+def test_a_balance_survives_the_way_to_the_workers() -> None:
+    for strategy in get_args(jobs.Balance.model_fields["strategy"].annotation):
+        made = command.build(jobs.Balance, {"strategy": strategy, "min_rows": 5})
+        assert command.build(jobs.Balance, made.model_dump()) == made
 
 
 def test_the_strategy_none_stays_a_word() -> None:

@@ -8,19 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.classifier.text import salted
+from jobs.selection import Wanted, count_bins, members, select
 from jobs.splits import (
+    FREE,
     TEST,
     TRAIN,
     VALIDATION,
     Cuts,
     Texts,
-    choose_cuts,
-    member,
+    place_of,
     quota,
     settle,
     table,
 )
 from tests.unit.memory import STEADY
+from tests.unit.splitting import cut, sides
 
 CLASSES = 4
 # Triples as preparation gathers them: a text, the class that it stands under, in how many rows.
@@ -44,9 +47,8 @@ def settled(triples: list[tuple[int, int, int]]) -> Texts:
 
 def split(texts: Texts, validation: float, test: float, seed: int = 0) -> dict[int, int]:
     """Text id → side."""
-    cuts = choose_cuts(texts, CLASSES, validation=validation, test=test, seed=seed)
-    sides = cuts.sides(texts.ids, texts.owners, seed)
-    return dict(zip(texts.ids.tolist(), sides.tolist(), strict=True))
+    cuts = cut(texts, CLASSES, validation=validation, test=test, seed=seed)
+    return dict(zip(texts.ids.tolist(), sides(texts, cuts, seed).tolist(), strict=True))
 
 
 def rounded(texts: int, validation: int, test: int) -> list[int]:
@@ -163,8 +165,8 @@ def test_every_class_gets_exactly_its_quotas(
 ) -> None:
     validation, test = shares[0] / 100, shares[1] / 100
     texts = settled(triples)
-    cuts = choose_cuts(texts, CLASSES, validation=validation, test=test, seed=seed)
-    counted = table(cuts.sides(texts.ids, texts.owners, seed), texts.owners, CLASSES)
+    cuts = cut(texts, CLASSES, validation=validation, test=test, seed=seed)
+    counted = table(sides(texts, cuts, seed), texts.owners, CLASSES)
     assert counted.shape == (CLASSES, 3)
     assert counted.sum() == len(texts.ids)
     for label in range(CLASSES):
@@ -192,14 +194,14 @@ def test_a_text_stands_on_one_side_under_whatever_label_its_rows_are(
     triples: list[tuple[int, int, int]], shares: tuple[int, int]
 ) -> None:
     texts = settled(triples)
-    sides = split(texts, shares[0] / 100, shares[1] / 100)
+    found = split(texts, shares[0] / 100, shares[1] / 100)
     assert len(set(texts.ids.tolist())) == len(texts.ids) == len({text for text, _, _ in triples})
     # Rows look their text's owner up and ask again, one by one, in any order.
-    cuts = choose_cuts(texts, CLASSES, validation=shares[0] / 100, test=shares[1] / 100, seed=0)
+    cuts = cut(texts, CLASSES, validation=shares[0] / 100, test=shares[1] / 100, seed=0)
     for text, owner in reversed(list(zip(texts.ids, texts.owners, strict=True))):
-        again = cuts.sides(np.array([text]), np.array([owner]), 0)
+        again = cuts.sides(salted(np.array([text]), 0), np.array([owner]))
         assert again.dtype == np.int8
-        assert again.tolist() == [sides[int(text)]]
+        assert again.tolist() == [found[int(text)]]
 
 
 def thousand(per_class: int = 250) -> Texts:
@@ -235,17 +237,111 @@ def test_new_texts_move_few_old_ones() -> None:
 
 def test_classes_without_texts_have_cuts_that_take_nothing() -> None:
     texts = settled([(1, 2, 1), (2, 2, 1), (3, 2, 1)])
-    cuts = choose_cuts(texts, CLASSES, validation=0.1, test=0.1, seed=0)
+    cuts = cut(texts, CLASSES, validation=0.1, test=0.1, seed=0)
     assert cuts.test[[0, 1, 3]].tolist() == cuts.validation[[0, 1, 3]].tolist() == [0, 0, 0]
     other = Cuts(cuts.test, cuts.validation).sides(
-        np.array([5], dtype=np.uint64), np.array([0], dtype=np.int32), 0
+        np.array([5], dtype=np.uint64), np.array([0], dtype=np.int32)
     )
     assert other.tolist() == [TRAIN]
 
 
 @STEADY
 @given(st.lists(st.integers(0, 30)), st.lists(st.integers(0, 30), unique=True))
-def test_membership_is_that_of_a_set(ids: list[int], of: list[int]) -> None:
-    found = member(np.array(ids, dtype=np.uint64), np.array(sorted(of), dtype=np.uint64))
-    assert found.dtype == np.bool_
-    assert found.tolist() == [text in set(of) for text in ids]
+def test_places_are_those_in_the_sorted_array(ids: list[int], of: list[int]) -> None:
+    among = sorted(of)
+    found = place_of(np.array(ids, dtype=np.uint64), np.array(among, dtype=np.uint64))
+    assert found.tolist() == [among.index(text) if text in among else -1 for text in ids]
+
+
+@settings(STEADY, max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 3)), min_size=1, max_size=60),
+    st.integers(2, 64),
+    st.integers(1, 8),
+    st.data(),
+)
+def test_a_selection_finds_what_sorting_finds_however_little_it_may_hold(
+    texts: list[tuple[int, int]], counters: int, most: int, data: st.DataObject
+) -> None:
+    # Also hashes that share all but their last bits: the deepest way down.
+    shared = data.draw(st.booleans())
+    order = np.array([v >> 58 if shared else v for v, _ in texts], np.uint64)
+    owners = np.array([c for _, c in texts], np.int32)
+    ranked = {c: np.sort(order[owners == c]) for c in set(owners.tolist())}
+    targets = [(c, data.draw(st.integers(0, len(ranked[c]) - 1))) for c in sorted(ranked)] * 2
+    classes, ranks = np.array(targets, np.int64).T
+    found = select(
+        Wanted(classes, ranks, np.zeros(len(targets), np.uint64)),
+        lambda now, more: count_bins(now, more, order, owners),
+        lambda now: members(now, order, owners),
+        most_counters=counters,
+        most_members=most,
+    )
+    assert found.tolist() == [int(ranked[c][rank]) for c, rank in targets]
+
+
+def test_nothing_wanted_is_nothing_found() -> None:
+    none = np.zeros(0, np.int64)
+
+    def never(*_: object) -> None:
+        raise AssertionError("no text has to be looked at")
+
+    assert select(Wanted(none, none, none.astype(np.uint64)), never, never).shape == (0,)
+
+
+def records(rows: list[tuple[int, int, int, int]]) -> Texts:
+    """Texts from (text, class, rows, given side)."""
+    ids, classes, counts, given_sides = zip(*rows, strict=True)
+    return settle(
+        np.array(ids, np.uint64),
+        np.array(classes, np.int32),
+        np.array(counts, np.int64),
+        np.array(given_sides, np.int8),
+    )
+
+
+def test_a_text_stands_where_it_is_held_out_most_and_its_other_rows_are_leaks() -> None:
+    found = records(
+        [
+            (1, 0, 5, FREE),
+            (1, 0, 1, TEST),
+            (2, 0, 1, VALIDATION),
+            (2, 0, 1, TEST),
+            (3, 1, 1, FREE),
+            (4, 1, 2, VALIDATION),
+        ]
+    )
+    assert found.ids.tolist() == [1, 2, 3, 4]
+    assert found.given.tolist() == [TEST, TEST, FREE, VALIDATION]
+    assert found.leaking.tolist() == [True, True, False, False]
+
+
+def test_leaking_rows_have_no_say_in_whose_a_text_is() -> None:
+    found = records([(1, 0, 5, FREE), (1, 2, 1, TEST), (2, 1, 1, FREE), (2, 0, 3, FREE)])
+    assert found.owners.tolist() == [2, 0]
+    assert found.conflicting.tolist() == [False, True]
+    places, classes, counts = found.pairs
+    assert list(zip(places, classes, counts, strict=True)) == [(1, 0, 3), (1, 1, 1)]
+
+
+def test_earlier_data_is_remembered_but_adds_no_text_and_no_row() -> None:
+    found = records([(1, 0, 2, FREE), (1, 0, 0, TEST), (2, 0, 1, FREE), (3, 0, 0, TRAIN)])
+    assert found.ids.tolist() == [1, 2]
+    assert found.earlier.tolist() == [TEST, FREE]
+    assert found.given.tolist() == [FREE, FREE]
+    assert not found.leaking.any()
+    assert not found.conflicting.any()
+
+
+def test_a_class_that_trains_whole_has_cuts_that_let_nothing_in() -> None:
+    from jobs.splits import choose_cuts
+
+    def find(wanted: Wanted) -> np.ndarray:
+        assert set(wanted.classes.tolist()) == {1}
+        return np.arange(len(wanted.ranks), dtype=np.uint64) + 7
+
+    cuts = choose_cuts(
+        np.array([100, 100]), find, validation=0.1, test=0.1, whole=np.array([True, False])
+    )
+    assert cuts.test.tolist() == [0, 7]
+    assert cuts.validation.tolist() == [0, 8]

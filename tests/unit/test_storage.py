@@ -1,14 +1,19 @@
 """Locations: what a URI may be, what is published when, and what is never written over."""
 
 import hashlib
+import itertools
+import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import storage
+from cluster import liveness, storage
 from cluster.errors import StorageError
 
 BUCKET = "s3://bucket"
@@ -298,7 +303,6 @@ def test_in_object_storage_a_stage_is_the_place_itself_and_is_cleared_on_failure
     def build(fail: bool) -> None:
         with storage.staging(f"{BUCKET}/run", ["done"]) as stage:
             assert stage == f"{BUCKET}/run"
-            (bucket / "run").mkdir()
             storage.write_bytes(f"{stage}/a", b"1")
             if fail:
                 raise ValueError("in the middle")
@@ -308,6 +312,79 @@ def test_in_object_storage_a_stage_is_the_place_itself_and_is_cleared_on_failure
     assert not (bucket / "run").exists()
     build(False)
     assert tree(bucket) == {"run/a": "1"}
+
+
+def dead() -> bytes:
+    """The sign of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    sign = json.loads(liveness.sign()) | {"pid": process.pid}
+    return json.dumps(sign).encode()
+
+
+@pytest.mark.parametrize("where", ["object storage", "local"])
+def test_what_a_killed_run_left_is_removed_by_the_next(
+    tmp_path: Path, bucket: Path, where: str
+) -> None:
+    uri, remains = f"{BUCKET}/run", bucket / "run"
+    if where == "local":
+        uri, remains = f"{tmp_path}/run", tmp_path / ".run.0123abcd.partial"
+    write(remains, half="written")
+    (remains / storage.SIGN).write_bytes(dead())
+    storage.refuse_used(uri)
+    with storage.staging(uri, ["done"]) as stage:
+        assert tree(remains) in ({}, {storage.SIGN: liveness.sign().decode()})
+        storage.write_bytes(f"{stage}/done", b"1")
+    assert tree(bucket / "run" if where != "local" else tmp_path / "run") == {"done": "1"}
+
+
+@pytest.mark.parametrize("where", ["object storage", "local"])
+def test_a_folder_that_another_run_is_writing_is_left_alone(
+    tmp_path: Path, bucket: Path, where: str
+) -> None:
+    uri, other = f"{BUCKET}/run", bucket / "run"
+    if where == "local":
+        uri, other = f"{tmp_path}/run", tmp_path / ".run.0123abcd.partial"
+    write(other, half="written")
+    (other / storage.SIGN).write_bytes(liveness.sign())
+    if where == "local":
+        with storage.staging(uri, []):
+            pass
+    else:
+        with pytest.raises(StorageError, match="is being written by another run"):
+            storage.refuse_used(uri)
+        with (
+            pytest.raises(StorageError, match="is being written by another run"),
+            storage.staging(uri, []),
+        ):
+            raise AssertionError("there was a stage")
+    assert tree(other)["half"] == "written"
+
+
+def test_of_another_machine_the_age_of_the_sign_tells() -> None:
+    sign = json.dumps(json.loads(liveness.sign()) | {"host": "elsewhere"}).encode()
+    assert not liveness.is_gone(sign, 30.0)
+    assert liveness.is_gone(sign, liveness.DEAD_AFTER_S + 1)
+    assert not liveness.is_gone(b"not a sign", 30.0)
+    assert liveness.is_gone(b"not a sign", liveness.DEAD_AFTER_S + 1)
+    assert not liveness.is_gone(liveness.sign(), 1e6)
+
+
+def test_a_sign_is_renewed_until_the_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "RENEW_S", 0.01)
+    three, count = threading.Event(), itertools.count(1)
+
+    def renew() -> None:
+        number = next(count)
+        if number == 1:
+            raise OSError("the storage is away for a moment")
+        if number == 3:
+            three.set()
+
+    with liveness.renewed(renew):
+        assert three.wait(10)
+    after = next(count)
+    assert next(count) == after + 1
 
 
 def test_a_finished_folder_is_published_whole_and_stays_where_it_was(

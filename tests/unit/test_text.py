@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.classifier.text import join_columns, normalise, salted, text_ids
+from jobs.classifier.text import normalise, salted, text_ids
 from tests.unit.memory import STEADY
 
 WORD = 2**64
@@ -103,16 +103,3 @@ def test_another_salt_gives_another_order() -> None:
     assert (first != second).mean() > 0.98
     # Neighbours in one order are strangers in the other.
     assert abs(np.corrcoef(salted(ids, 0), salted(ids, 1))[0, 1]) < 0.1
-
-
-def test_columns_are_joined_by_one_newline_and_nulls_are_left_out() -> None:
-    subject = ["Printer", None, "", None]
-    body = ["no paper", "slow", "x", None]
-    assert join_columns([subject, body]) == ["Printer\nno paper", "slow", "\nx", None]
-    assert join_columns([subject]) == subject
-    assert join_columns([subject, body, ["!"] * 4])[0] == "Printer\nno paper\n!"
-
-
-def test_columns_of_unequal_length_are_an_error() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        join_columns([["a", "b"], ["c"]])

@@ -1,0 +1,46 @@
+"""The split of texts that are all in one place: what jobs.ranges does over a cluster."""
+
+import numpy as np
+
+from jobs.classifier.text import salted
+from jobs.selection import MOST_COUNTERS, MOST_MEMBERS, Wanted, count_bins, members, select
+from jobs.splits import (
+    FREE,
+    Cuts,
+    Hashes,
+    Sides,
+    Texts,
+    choose_cuts,
+)
+
+
+def cut(
+    texts: Texts,
+    classes: int,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    most_counters: int = MOST_COUNTERS,
+    most_members: int = MOST_MEMBERS,
+) -> Cuts:
+    """The cuts that give every class its quotas."""
+    free = (texts.given == FREE) & (texts.earlier == FREE)
+    order, owners = salted(texts.ids[free], seed), texts.owners[free]
+
+    def find(wanted: Wanted) -> Hashes:
+        return select(
+            wanted,
+            lambda now, more: count_bins(now, more, order, owners),
+            lambda now: members(now, order, owners),
+            most_counters=most_counters,
+            most_members=most_members,
+        )
+
+    counts = np.bincount(owners, minlength=classes)
+    return choose_cuts(counts, find, validation=validation, test=test)
+
+
+def sides(texts: Texts, cuts: Cuts, seed: int) -> Sides:
+    """The side of each text, by the cuts alone."""
+    return cuts.sides(salted(texts.ids, seed), texts.owners)
