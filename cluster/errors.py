@@ -29,6 +29,10 @@ class StorageError(UserError):
     """A location that cannot be read or written, or is already in use."""
 
 
+class InUseError(StorageError):
+    """A location that another run is writing right now."""
+
+
 class BundleError(UserError):
     """A model bundle that is incomplete, changed, or of another format."""
 

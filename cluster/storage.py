@@ -23,7 +23,7 @@ import pyarrow.fs as pafs
 from pydantic import AfterValidator
 
 from cluster import liveness
-from cluster.errors import StorageError
+from cluster.errors import InUseError, StorageError
 
 JOB_MARKER = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job
 SCHEMES = ("s3", "gs", "gcs", "hf", "file")
@@ -202,7 +202,7 @@ def _is_abandoned(uri: str, key: str) -> bool:
     age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
     if liveness.is_gone(read_bytes(join(uri, SIGN)), age):
         return True
-    raise StorageError(
+    raise InUseError(
         f"--{key} {uri} is being written by another run, whose last sign of life is {age:.0f} s "
         f"old. Give another folder; if that run was killed, wait {liveness.DEAD_AFTER_S:.0f} s."
     )

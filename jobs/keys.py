@@ -5,9 +5,8 @@ scratch file, sorted by text id, so that whoever settles a range of ids reads it
 file. Texts never travel, and the driver sees counts and names of labels alone.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from cluster import storage
 from cluster.errors import DataError
-from jobs import splits
+from jobs import passes, splits
 from jobs.classifier.text import Hashes, hashes
 from jobs.key_files import KEY, KeyFile, Keys, merge_keys, write_keys
 from jobs.records import REASONS, parse
@@ -114,20 +113,12 @@ def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
     import ray
 
     chunks = source.chunks()
-    told = ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
-        _write_keys,
-        batch_format="pyarrow",
-        batch_size=1,
-        fn_kwargs={
-            "how": how,
-            "chunks": ray.put(chunks),
-            "ranges": ranges,
-            "folder": scratch,
-        },
-    )
     found = Inventory(chunk_rows=[0] * len(chunks))
     bad: dict[str, BadFile] = {}
-    for message in messages(told):
+    shared = [ray.put(chunks)]
+    for message in passes.over(
+        len(chunks), _write_keys, how=how, chunks=shared, ranges=ranges, folder=scratch
+    ):
         if message["mistake"] is not None:
             raise DataError(message["mistake"])
         found.labels |= set(message["labels"])
@@ -140,52 +131,38 @@ def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
     return found
 
 
-def messages(told: Any) -> Iterator[dict[str, Any]]:
-    """What the tasks of a pass say, one message a chunk, as they end."""
-    for batch in told.iter_batches(batch_format="pyarrow", batch_size=None):
-        for text in batch["told"].to_pylist():
-            yield json.loads(text)
-
-
-def as_messages(found: Iterable[dict[str, Any]]) -> pa.Table:
-    return pa.table({"told": pa.array([json.dumps(item) for item in found], pa.string())})
-
-
-def _write_keys(numbers: pa.Table, how: Reading, chunks: Any, ranges: int, folder: str) -> pa.Table:
-    """The keys of whole chunks, each into one scratch file; says what it found."""
+def _write_keys(
+    number: int, how: Reading, chunks: list[Any], ranges: int, folder: str
+) -> dict[str, Any]:
+    """The keys of one chunk, into one scratch file; says what it found."""
     import ray
 
-    parts: list[tuple[Part, ...]] = ray.get(chunks)
-    told = []
-    for number in numbers["id"].to_pylist():
-        found = Inventory()
-        keys: list[Keys] = []
-        mistake = None
-        for part in parts[number]:
-            try:
-                # A file counts whole or not at all.
-                keys += list(_keys(part, how, found))
-            except BadFile as error:
-                found.bad.append(error)
-            except DataError as error:
-                # Told, not raised: Ray would print a stack trace over the sentence.
-                mistake = str(error)
-        merged = merge_keys(keys)
-        uri = storage.join(folder, f"{'given' if how.given != FREE else 'keys'}-{number:06d}.bin")
-        told.append(
-            {
-                "chunk": number,
-                "labels": sorted(found.labels),
-                "rejected": dict(found.rejected),
-                "given": sorted(found.given),
-                "rows": int(merged["rows"].sum()),
-                "uri": uri,
-                "offsets": write_keys(merged, ranges, uri),
-                "bad": [(error.path, error.problem) for error in found.bad],
-                "mistake": mistake,
-            }
-        )
-    return as_messages(told)
+    parts: list[tuple[Part, ...]] = ray.get(chunks[0])
+    found = Inventory()
+    keys: list[Keys] = []
+    mistake = None
+    for part in parts[number]:
+        try:
+            # A file counts whole or not at all.
+            keys += list(_keys(part, how, found))
+        except BadFile as error:
+            found.bad.append(error)
+        except DataError as error:
+            # Told, not raised: Ray would print a stack trace over the sentence.
+            mistake = str(error)
+    merged = merge_keys(keys)
+    uri = storage.join(folder, f"{'given' if how.given != FREE else 'keys'}-{number:06d}.bin")
+    return {
+        "chunk": number,
+        "labels": sorted(found.labels),
+        "rejected": dict(found.rejected),
+        "given": sorted(found.given),
+        "rows": int(merged["rows"].sum()),
+        "uri": uri,
+        "offsets": write_keys(merged, ranges, uri),
+        "bad": [(error.path, error.problem) for error in found.bad],
+        "mistake": mistake,
+    }
 
 
 def _keys(part: Part, how: Reading, found: Inventory) -> Iterator[Keys]:

@@ -55,7 +55,7 @@ class Prepare(command.Settings):
 def prepare(settings: Prepare) -> dict[str, Any]:
     """Prepares and publishes; what was made, in numbers."""
     storage.refuse_used(settings.output)
-    request = _request(settings)
+    request = request_of(settings)
     session.connect()
     session.streaming_context()
     session.require_everywhere(base(settings.source), "source")
@@ -82,7 +82,7 @@ def prepare(settings: Prepare) -> dict[str, Any]:
     return _summary(manifest, settings.output)
 
 
-def _request(settings: Prepare) -> Request:
+def request_of(settings: Prepare) -> Request:
     """The settings in plain values, after a look at everything that they name."""
     return Request(
         source=_open(settings, settings.source, "source"),

@@ -18,8 +18,8 @@ from jobs.keys import label_ids
 from jobs.selection import Wanted
 from jobs.splits import FREE, Cuts, Ints, Texts
 
-# Keys that one task settles at once: with what sorting takes, some 200 MB.
-RANGE_KEYS = 1 << 20
+# Keys that one task settles at once: with what sorting takes, some 100 MB.
+RANGE_KEYS = 1 << 19
 # What a row has to be told that its own label and side do not tell.
 SPECIAL = np.dtype(
     [("id", "<u8"), ("owner", "<i4"), ("side", "i1"), ("given", "i1"), ("conflict", "?")]

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import storage
-from jobs import splits
+from jobs import passes, splits
 from jobs.classifier.text import Hashes, salted
-from jobs.keys import Reading, as_messages, given_sides, messages
+from jobs.keys import Reading, given_sides
 from jobs.records import FIT, REASONS, Parsed, parse, whole_batches
 from jobs.sources import Part, Source, read_part
 from jobs.splits import FREE, SPLITS, Cuts
@@ -70,48 +70,34 @@ def write_rows(
     import ray
 
     chunks = source.chunks()
-    told = ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
-        _write_chunks,
-        batch_format="pyarrow",
-        batch_size=1,
-        fn_kwargs={
-            "how": how,
-            "shared": ray.put((chunks, dict(assignment), list(sample))),
-            "special": [special],
-            "folder": folder,
-            "scratch": scratch,
-            "name": name,
-        },
-    )
+    shared = ray.put((chunks, dict(assignment), list(sample)))
     written = Written(np.zeros((len(assignment["labels"]), len(SPLITS)), np.int64))
-    for message in messages(told):
+    for message in passes.over(
+        len(chunks),
+        _write_chunk,
+        how=how,
+        shared=[shared, special],
+        folder=folder,
+        scratch=scratch,
+        name=name,
+    ):
         written.rows += np.array(message["rows"], np.int64).reshape(written.rows.shape)
         written.rejected += Counter(message["rejected"])
     return written
 
 
-def _write_chunks(
-    numbers: pa.Table,
-    how: Reading,
-    shared: Any,
-    special: list[Any],
-    folder: str,
-    scratch: str,
-    name: str,
-) -> pa.Table:
-    """Writes the rows of whole chunks to their sides; says what it wrote."""
+def _write_chunk(
+    number: int, how: Reading, shared: list[Any], folder: str, scratch: str, name: str
+) -> dict[str, Any]:
+    """Writes the rows of one chunk to their sides; says what it wrote."""
     import ray
 
-    chunks, values, sample = ray.get(shared)
-    assignment = Assignment(**values, special=ray.get(special[0]))
-    told = []
-    for number in numbers["id"].to_pylist():
-        rng = np.random.default_rng([assignment.seed, number])
-        rows, take = sample[number]
-        chosen = rng.choice(rows, take, replace=False)
-        file = f"{name}-{number:06d}.parquet"
-        told.append(_Chunk(assignment, how, file, folder, scratch, chosen).write(chunks[number]))
-    return as_messages(told)
+    (chunks, values, sample), special = ray.get(shared)
+    assignment = Assignment(**values, special=special)
+    rows, take = sample[number]
+    chosen = np.random.default_rng([assignment.seed, number]).choice(rows, take, replace=False)
+    file = f"{name}-{number:06d}.parquet"
+    return _Chunk(assignment, how, file, folder, scratch, chosen).write(chunks[number])
 
 
 class _Chunk:

@@ -86,13 +86,15 @@ class Source:
             raise DataError(f"{self.uri}: no file can be read. {bad[0]}")
         return replace(self, files=files, bad=(*self.bad, *bad))
 
-    def chunks(self) -> list[tuple[Part, ...]]:
-        """The files in chunks: every row group in exactly one."""
+    def chunks(self, most_rows: int | None = None) -> list[tuple[Part, ...]]:
+        """The files in chunks: every row group in exactly one, and no more than `most_rows` in a
+        chunk (default CHUNK_ROWS) unless a single row group has more."""
+        most_rows = most_rows or CHUNK_ROWS
         chunks: list[list[Part]] = []
         rows = size = 0
         for file in self.files:
             for part, part_rows, part_size in _parts(file):
-                full = rows + part_rows > CHUNK_ROWS or size + part_size > CHUNK_BYTES
+                full = rows + part_rows > most_rows or size + part_size > CHUNK_BYTES
                 if not chunks or (full and rows + size > 0):
                     chunks.append([])
                     rows = size = 0

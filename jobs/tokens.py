@@ -1,14 +1,16 @@
 """The token store: every text tokenized once, read by all workers of all runs that share it.
 
-Ray Data streams the prepared rows through a pool of tokenizers; each task writes one shard. The
+Ray Data streams the prepared rows to tasks that tokenize them and write shards. The
 store is keyed by manifest, tokenizer and `model.max_tokens`, lies below the prepared data, and is
 whole when its `index.json` is there. A shard is Parquet: text_id uint64, label int32, length
 int32, tokens list<int32>.
 """
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +19,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import resources, storage
-from cluster.errors import DataError, StorageError
+from cluster import storage
+from cluster.errors import DataError, InUseError, StorageError
 from cluster.session import say
+from jobs import passes
 from jobs.classifier.batches import WINDOW_SHARDS, RowNumbers
 from jobs.classifier.encoding import Encoder, TokenIds
 from jobs.classifier.labels import Labels
 from jobs.prepared import Prepared
-from jobs.records import dataset
-from jobs.sources import open_source
+from jobs.records import whole_batches
+from jobs.sources import Part, open_source, read_part
 
 INDEX = "index.json"
 SHARD_ROWS = 8192
-
-
-class _Tokenize:
-    """Turns a batch of prepared rows into one shard; one a pool actor."""
-
-    def __init__(self, model_folder: str, max_tokens: int, names: Sequence[str], folder: str):
-        self.encoder = Encoder(Path(model_folder), max_tokens)
-        self.labels = Labels(tuple(names))
-        self.folder = folder
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        texts = table["text"].to_pylist()
-        encoded = self.encoder.encode(texts)
-        lengths = encoded.lengths
-        ids = table["text_id"].to_numpy()
-        labels = self.labels.encode(table["label"].to_pylist(), where="the prepared data")
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        flat = np.concatenate(encoded.tokens) if encoded.tokens else np.zeros(0, np.int32)
-        name = hashlib.blake2b(ids.tobytes() + labels.tobytes(), digest_size=12).hexdigest()
-        shard = pa.table(
-            {
-                "text_id": ids,
-                "label": labels,
-                "length": lengths,
-                "tokens": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.int32())),
-            }
-        )
-        fs, path = storage.filesystem(storage.join(self.folder, f"{name}.parquet"))
-        pq.write_table(shard, path, filesystem=fs, compression="zstd")
-        return pa.table(
-            {
-                "name": [f"{name}.parquet"],
-                "rows": [len(texts)],
-                "cut": [int(encoded.truncated.sum())],
-                "tokens": [int(lengths.sum())],
-            }
-        )
+TASK_ROWS = 4 * SHARD_ROWS
+OTHER_RUN_S = 2.0  # between two looks at what another run is making
 
 
 def store_uri(prepared: Prepared, split: str, model_folder: Path, max_tokens: int) -> str:
@@ -81,14 +49,17 @@ def ensure(prepared: Prepared, split: str, model_folder: Path, max_tokens: int) 
     if storage.exists(storage.join(uri, INDEX)):
         return uri
     say(f"Tokenizing the {split} rows …")
-    try:
-        with storage.staging(uri, [INDEX]) as folder:
-            index = _write_shards(prepared, split, model_folder, max_tokens, folder)
-            storage.write_json(storage.join(folder, INDEX), index)
-    except StorageError:
-        # Another run published the same store meanwhile: content and name are the same.
-        if not storage.exists(storage.join(uri, INDEX)):
-            raise
+    while not storage.exists(storage.join(uri, INDEX)):
+        try:
+            with storage.staging(uri, [INDEX]) as folder:
+                index = _write_shards(prepared, split, model_folder, max_tokens, folder)
+                storage.write_json(storage.join(folder, INDEX), index)
+        except InUseError:
+            # Another run makes the same store: of the same name and content.
+            time.sleep(OTHER_RUN_S)
+        except StorageError:
+            if not storage.exists(storage.join(uri, INDEX)):
+                raise
     return uri
 
 
@@ -99,22 +70,19 @@ def _write_shards(
 
     fs, path = storage.filesystem(folder)
     fs.create_dir(path, recursive=True)
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    claim = resources.pool_cpus()
-    rows = dataset(open_source(storage.join(prepared.uri, split)), ["text", "label", "text_id"])
-    told = rows.map_batches(
-        _Tokenize,
-        batch_format="pyarrow",
-        batch_size=SHARD_ROWS,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cpus),
-        num_cpus=claim,
-        fn_constructor_args=(str(model_folder), max_tokens, prepared.labels.names, folder),
+    source = open_source(storage.join(prepared.uri, split))
+    chunks = source.chunks(TASK_ROWS)
+    told = passes.over(
+        len(chunks),
+        _write_chunk,
+        uri=source.uri,
+        chunks=[ray.put(chunks)],
+        model_folder=str(model_folder),
+        max_tokens=max_tokens,
+        names=prepared.labels.names,
+        folder=folder,
     )
-    shards = [
-        shard
-        for batch in told.iter_batches(batch_format="pyarrow", batch_size=None)
-        for shard in batch.to_pylist()
-    ]
+    shards = [shard for message in told for shard in message["shards"]]
     expected = int(prepared.counts(split).sum())
     if sum(shard["rows"] for shard in shards) != expected:
         raise DataError(
@@ -122,6 +90,67 @@ def _write_shards(
             f"manifest says {expected:,}: the folder was changed. Prepare it again."
         )
     return {"shards": sorted(shards, key=lambda shard: shard["name"])}
+
+
+def _write_chunk(
+    number: int,
+    uri: str,
+    chunks: list[Any],
+    model_folder: str,
+    max_tokens: int,
+    names: Sequence[str],
+    folder: str,
+) -> dict[str, Any]:
+    """Tokenizes one chunk of prepared rows into shards."""
+    import ray
+
+    parts: list[tuple[Part, ...]] = ray.get(chunks[0])
+    fs, _ = storage.filesystem(uri)
+    tables = [
+        table
+        for part in parts[number]
+        for table in whole_batches(read_part(fs, "parquet", part, ["text", "label", "text_id"]))
+    ]
+    rows = pa.concat_tables(tables) if tables else pa.table({"text": pa.array([], pa.string())})
+    encoder, labels = _encoder(model_folder, max_tokens), Labels(tuple(names))
+    return {
+        "shards": [
+            _write_shard(rows.slice(start, SHARD_ROWS), encoder, labels, folder)
+            for start in range(0, rows.num_rows, SHARD_ROWS)
+        ]
+    }
+
+
+@cache
+def _encoder(model_folder: str, max_tokens: int) -> Encoder:
+    """The tokenizer, loaded once a process: Ray gives it task after task."""
+    return Encoder(Path(model_folder), max_tokens)
+
+
+def _write_shard(rows: pa.Table, encoder: Encoder, labels: Labels, folder: str) -> dict[str, Any]:
+    encoded = encoder.encode(rows["text"].to_pylist())
+    lengths = encoded.lengths
+    ids = rows["text_id"].to_numpy()
+    classes = labels.encode(rows["label"].to_pylist(), where="the prepared data")
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = np.concatenate(encoded.tokens)
+    name = hashlib.blake2b(ids.tobytes() + classes.tobytes(), digest_size=12).hexdigest()
+    shard = pa.table(
+        {
+            "text_id": ids,
+            "label": classes,
+            "length": lengths,
+            "tokens": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.int32())),
+        }
+    )
+    fs, path = storage.filesystem(storage.join(folder, f"{name}.parquet"))
+    pq.write_table(shard, path, filesystem=fs, compression="zstd")
+    return {
+        "name": f"{name}.parquet",
+        "rows": rows.num_rows,
+        "cut": int(encoded.truncated.sum()),
+        "tokens": int(lengths.sum()),
+    }
 
 
 class TokenStore:

@@ -39,9 +39,12 @@ TOKENS_AT_LEAST = 0.8
 
 NOTES = """
 Warm processes, each on the same two cores; the two commands alone include their start, and their
-memory is all of theirs. `ray-split` is `train_test_split(stratify=)` after the same normalising,
-both sides written: texts that stand there several times are not found out, since Ray Data has no
-operation for it, two sides are made and not three, and no ids are kept, all in its favour.
+memory is all of theirs. `prepare` is the rows' part of `jobs.prepare`: all that the others do, with
+conflicts and rejected rows written; `prepare-command` is the whole, with the figures of the report
+(100,000 texts are tokenized for it, whatever the size). `ray-split` is
+`train_test_split(stratify=)` after the same normalising, both sides written: texts that stand there
+several times are not found out, since Ray Data has no operation for it, two sides are made and not
+three, and no ids are kept, all in its favour.
 `duckdb` does all of our work in one process; `duckdb-plain` too, but normalises every text, where
 `duckdb` first looks whether there is anything to do.
 """

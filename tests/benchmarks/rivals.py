@@ -41,15 +41,23 @@ def make_source(folder: Path, rows: int) -> Work:
 
 
 def prepare(folder: Path, rows: int) -> Work:
-    """`jobs.prepare` in a process whose Ray is up and has prepared a thousand rows."""
-    from jobs.prepare import Prepare, prepare
+    """The rows' part of `jobs.prepare`: all that the rivals do, and conflicts and rejected rows
+    written, but not the figures of the report. Ray is up and has prepared a thousand rows."""
+    from jobs.preparation import prepare
+    from jobs.prepare import Prepare, request_of
 
     warm_up(folder)
     output = empty(folder / "prepared")
+    output.mkdir()
 
     def work() -> dict[str, Any]:
-        found = prepare(Prepare(source=str(tickets(folder, rows)), output=str(output)))
-        return {name: found[name] for name in ("train", "validation", "test", "rejected")}
+        asked = Prepare(source=str(tickets(folder, rows)), output=str(output))
+        manifest, _ = prepare(request_of(asked), str(output))
+        counts = manifest["labels"].values()
+        return {
+            split: sum(label[split]["rows"] for label in counts)
+            for split in ("train", "validation", "test")
+        }
 
     return work
 

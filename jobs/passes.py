@@ -1,0 +1,39 @@
+"""Passes over a source: Ray Data streams the numbers of its chunks to tasks that read and write.
+
+What comes back from a task is a message of a few small values; rows stay where they are read.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+Work = Callable[..., dict[str, Any]]
+
+
+def over(count: int, work: Work, **values: Any) -> Iterator[dict[str, Any]]:
+    """What `work(number, **values)` says for each of `count` chunks, as they end.
+
+    `work` is a function of a module. Values are sent to every task: put large ones into the object
+    store, and hand over the reference in a list.
+    """
+    import ray
+
+    told = ray.data.range(count, override_num_blocks=count).map_batches(
+        _work,
+        batch_format="pyarrow",
+        batch_size=1,
+        fn_kwargs={"work": work, "values": values},
+    )
+    # Reserving memory for outputs keeps tasks from starting side by side (1.5 s against 1.1 s for
+    # four of them on two cores), and there is next to no output.
+    told.context.op_resource_reservation_enabled = False
+    for batch in told.iter_batches(batch_format="pyarrow", batch_size=None):
+        for text in batch["told"].to_pylist():
+            yield json.loads(text)
+
+
+def _work(numbers: pa.Table, work: Work, values: dict[str, Any]) -> pa.Table:
+    found = [json.dumps(work(number, **values)) for number in numbers["id"].to_pylist()]
+    return pa.table({"told": pa.array(found, pa.string())})
