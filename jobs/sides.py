@@ -15,13 +15,14 @@ from jobs import passes, splits
 from jobs.classifier.text import Hashes, salted
 from jobs.keys import Reading, given_sides
 from jobs.records import FIT, REASONS, Parsed, parse, whole_batches
-from jobs.sources import Part, Source, read_part
+from jobs.sources import BATCH_ROWS, Part, Source, read_part
 from jobs.splits import FREE, SPLITS, Cuts
 
 REJECTED = pa.schema(
     {"source_file": pa.string(), "reason": pa.string(), "text": pa.string(), "label": pa.string()}
 )
 CONFLICTING_TEXTS = pa.schema({"text_id": pa.uint64(), "text": pa.string()})
+DICTIONARIES = ("label", "reason", "source_file", "split")
 SAMPLE = pa.schema({"text": pa.string(), "split": pa.string()})
 # Reasons that only the whole of the data can give; they go on where those of records end.
 LATE_REASONS = ("leak", "conflicting labels", "rare label", "label without a text of its own")
@@ -120,20 +121,24 @@ class _Chunk:
         self.rows = np.zeros((len(assignment.labels), len(SPLITS)), np.int64)
         self.rejected: Counter[str] = Counter()
         self.special_ids = np.ascontiguousarray(assignment.special["id"])
-        self._open: dict[str, pq.ParquetWriter] = {}
-        self._seen: set[int] = set()
+        self._files: dict[str, _File] = {}
+        self._conflicting: dict[int, str] = {}
 
     def write(self, parts: Sequence[Part]) -> dict[str, Any]:
         """Writes all rows; what was written, for the driver."""
         fs, _ = storage.filesystem(self.how.uri)
-        try:
-            for part in parts:
-                tables = read_part(fs, self.how.format, part, self.how.names)
-                for table in whole_batches(tables):
-                    self._write_table(table, part.file.path)
-        finally:
-            for writer in self._open.values():
-                writer.close()
+        for part in parts:
+            tables = read_part(fs, self.how.format, part, self.how.names)
+            for table in whole_batches(tables):
+                self._write_table(table, part.file.path)
+        if self._conflicting:
+            ids, texts = zip(*sorted(self._conflicting.items()), strict=True)
+            self._put(
+                storage.join(self.scratch, "conflicts"),
+                pa.table([pa.array(ids, pa.uint64()), pa.array(texts)], schema=CONFLICTING_TEXTS),
+            )
+        for file in self._files.values():
+            file.close()
         return {"rows": self.rows.ravel().tolist(), "rejected": dict(self.rejected)}
 
     def _write_table(self, table: pa.Table, path: str) -> None:
@@ -202,12 +207,12 @@ class _Chunk:
         self._put(storage.join(self.folder, "rejected"), pa.table(columns, schema=REJECTED))
 
     def _note_conflicts(self, texts: pa.StringArray, ids: Hashes, which: splits.Mask) -> None:
-        new = [k for k in np.flatnonzero(which) if int(ids[k]) not in self._seen]
-        if not new:
-            return
-        self._seen |= {int(ids[k]) for k in new}
-        found = pa.table([pa.array(ids[new]), texts.take(pa.array(new))], schema=CONFLICTING_TEXTS)
-        self._put(storage.join(self.scratch, "conflicts"), found)
+        """Remembers one spelling of each text in conflict: the smallest, whatever the order."""
+        rows = np.flatnonzero(which)
+        for text_id, text in zip(
+            ids[rows].tolist(), texts.take(pa.array(rows)).to_pylist(), strict=True
+        ):
+            self._conflicting[text_id] = min(text, self._conflicting.get(text_id, text))
 
     def _set_aside(self, parsed: Parsed, kept: splits.Mask, sides: splits.Sides) -> None:
         """Keeps the rows of the sample that fall into this table."""
@@ -222,13 +227,47 @@ class _Chunk:
             self._put(storage.join(self.scratch, "sample"), found)
 
     def _put(self, folder: str, table: pa.Table) -> None:
-        if folder not in self._open:
-            fs, path = storage.filesystem(folder)
-            fs.create_dir(path, recursive=True)
-            self._open[folder] = pq.ParquetWriter(
-                storage.join(path, self.name), table.schema, filesystem=fs, compression="zstd"
+        if folder not in self._files:
+            self._files[folder] = _File(folder, self.name)
+        self._files[folder].write(table)
+
+
+class _File:
+    """A Parquet file that is written in row groups of BATCH_ROWS at least."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.fs, path = storage.filesystem(folder)
+        self.fs.create_dir(path, recursive=True)
+        self.path = storage.join(path, name)
+        self._waiting: list[pa.Table] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        """Adds rows; tables of one schema only."""
+        self._waiting.append(table)
+        if sum(waiting.num_rows for waiting in self._waiting) >= BATCH_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        self._waiting = []
+        if self._writer is None:
+            # Texts and their ids hardly repeat: a dictionary of them would be made for nothing.
+            self._writer = pq.ParquetWriter(
+                self.path,
+                table.schema,
+                filesystem=self.fs,
+                compression="zstd",
+                use_dictionary=[n for n in table.schema.names if n in DICTIONARIES],
             )
-        self._open[folder].write_table(table)
+        self._writer.write_table(table)
 
 
 def write_part(table: pa.Table, folder: str, name: str) -> None:

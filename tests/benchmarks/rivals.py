@@ -66,8 +66,14 @@ def warm_up(folder: Path) -> None:
     """Ray's workers started, and what a prepare needs imported in them."""
     from jobs.prepare import Prepare, prepare
 
+    from jobs import sources
+
     tiny, output = start_ray(folder), empty(folder / "warm-prepared")
+    most, sources.CHUNK_ROWS = sources.CHUNK_ROWS, 1
+    for file in tiny.iterdir():  # something to do for every worker
+        pq.write_table(pq.read_table(file), file, row_group_size=WARM_ROWS // 10)
     prepare(Prepare(source=str(tiny), output=str(output)))
+    sources.CHUNK_ROWS = most
 
 
 def start_ray(folder: Path) -> Path:
