@@ -18,6 +18,9 @@ Keys = npt.NDArray[np.void]
 # earlier prepared data, whose side stands in `given`.
 KEY = np.dtype([("id", "<u8"), ("label", "<u8"), ("rows", "<u4"), ("given", "i1"), ("pad", "V3")])
 
+# One record for each row of a chunk, in the order of reading: for the second look at it.
+ROW = np.dtype([("id", "<u8"), ("reason", "i1")])
+
 
 @dataclass(frozen=True)
 class KeyFile:
@@ -65,3 +68,22 @@ def read_range(files: Sequence[KeyFile], number: int) -> Keys:
                 data = stream.read_at((stop - start) * KEY.itemsize, start * KEY.itemsize)
             found.append(np.frombuffer(data, KEY))
     return np.concatenate(found) if found else np.zeros(0, KEY)
+
+
+def rows_uri(folder: str, name: str, number: int) -> str:
+    """Where the ROWs of a chunk lie; `name` tells sources apart."""
+    return storage.join(folder, f"{name}-rows-{number:06d}.bin")
+
+
+def write_rows(ids: Hashes, reasons: npt.NDArray[np.int8], uri: str) -> None:
+    rows = np.empty(len(ids), ROW)
+    rows["id"], rows["reason"] = ids, reasons
+    fs, path = storage.filesystem(uri)
+    with fs.open_output_stream(path) as stream:
+        stream.write(rows.tobytes())
+
+
+def read_rows(uri: str) -> tuple[Hashes, npt.NDArray[np.int8]]:
+    """(text ids, reasons) of all rows of a chunk."""
+    rows = np.frombuffer(storage.read_bytes(uri), ROW)
+    return np.ascontiguousarray(rows["id"]), np.ascontiguousarray(rows["reason"])

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from cluster import storage
 from cluster.errors import DataError
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, hashes
-from jobs.key_files import KEY, KeyFile, Keys, merge_keys, write_keys
+from jobs.key_files import KEY, KeyFile, Keys, merge_keys, rows_uri, write_keys, write_rows
 from jobs.records import REASONS, parse
 from jobs.settings import Columns
 from jobs.sources import BadFile, Part, Source, base, read_part
@@ -36,6 +37,9 @@ GIVEN = {
     "testing": TEST,
 }
 
+# More is no set of teams but a column of numbers or texts; names are all on the driver.
+MOST_LABELS = 100_000
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -47,6 +51,11 @@ class Reading:
     renamed: Mapping[str, str]
     given: int = FREE  # the side of every row, for a source that is a split of its own
     id_type: pa.DataType | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells the files of this source from those of another."""
+        return "part" if self.given == FREE else "given"
 
     @property
     def names(self) -> list[str]:
@@ -122,6 +131,11 @@ def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
         if message["mistake"] is not None:
             raise DataError(message["mistake"])
         found.labels |= set(message["labels"])
+        if len(found.labels) > MOST_LABELS:
+            raise DataError(
+                f"The column {how.columns.label!r} holds more than {MOST_LABELS:,} different "
+                f"labels, for example {min(found.labels)!r}. Is --columns.label right?"
+            )
         found.rejected += Counter(message["rejected"])
         found.given |= set(message["given"])
         found.chunk_rows[message["chunk"]] = message["rows"]
@@ -140,18 +154,25 @@ def _write_keys(
     parts: list[tuple[Part, ...]] = ray.get(chunks[0])
     found = Inventory()
     keys: list[Keys] = []
+    rows: list[tuple[Hashes, npt.NDArray[np.int8]]] = []
     mistake = None
     for part in parts[number]:
         try:
             # A file counts whole or not at all.
-            keys += list(_keys(part, how, found))
+            keys += list(_keys(part, how, found, rows))
         except BadFile as error:
             found.bad.append(error)
         except DataError as error:
             # Told, not raised: Ray would print a stack trace over the sentence.
             mistake = str(error)
     merged = merge_keys(keys)
-    uri = storage.join(folder, f"{'given' if how.given != FREE else 'keys'}-{number:06d}.bin")
+    ids, reasons = zip(*rows, strict=True) if rows else ((), ())
+    write_rows(
+        np.concatenate([np.zeros(0, np.uint64), *ids]),
+        np.concatenate([np.zeros(0, np.int8), *reasons]),
+        rows_uri(folder, how.name, number),
+    )
+    uri = storage.join(folder, f"{how.name}-keys-{number:06d}.bin")
     return {
         "chunk": number,
         "labels": sorted(found.labels),
@@ -165,7 +186,13 @@ def _write_keys(
     }
 
 
-def _keys(part: Part, how: Reading, found: Inventory) -> Iterator[Keys]:
+def _keys(
+    part: Part,
+    how: Reading,
+    found: Inventory,
+    seen: list[tuple[Hashes, npt.NDArray[np.int8]]],
+) -> Iterator[Keys]:
+    """The keys of a part, table by table; ids and reasons of all rows are added to `seen`."""
     fs, _ = storage.filesystem(how.uri)
     for table in read_part(fs, how.format, part, how.names):
         parsed = parse(table, how.columns, renamed=how.renamed)
@@ -179,7 +206,9 @@ def _keys(part: Part, how: Reading, found: Inventory) -> Iterator[Keys]:
         found.labels |= {names[code] for code in np.unique(codes)}
         found.given |= set(np.unique(given[fit]).tolist())
         keys = np.zeros(len(fit), KEY)
-        keys["id"] = parsed.text_ids()[fit]
+        ids = parsed.text_ids()
+        seen.append((ids, parsed.reasons))
+        keys["id"] = ids[fit]
         keys["label"] = label_ids(names)[codes]
         keys["rows"] = 1
         keys["given"] = given[fit]

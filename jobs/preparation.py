@@ -22,7 +22,7 @@ from jobs.conflicts import CONFLICTS, write_conflicts
 from jobs.earlier import Earlier, remember
 from jobs.keys import Inventory, Reading
 from jobs.labelling import Labelling, choose_cuts, judge
-from jobs.ranges import RANGE_KEYS, Ranges
+from jobs.ranges import MOST_RANGES, RANGE_KEYS, Ranges
 from jobs.records import FIT
 from jobs.settings import Columns, Split
 from jobs.sides import REJECTED, SAMPLE, Written, write_part, write_rows
@@ -31,7 +31,6 @@ from jobs.splits import FREE, SPLITS, TEST, VALIDATION, Cuts
 
 FORMAT_VERSION = 2
 SAMPLE_ROWS = 100_000
-MOST_LABELS = 100_000
 SCRATCH = ".scratch"
 
 
@@ -79,7 +78,7 @@ def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
     if request.earlier is not None:
         files += remember(request.earlier.uri, count, scratch)
     names = tuple(sorted(set().union(*(read.found.labels for read in reads))))
-    _require_rows(reads, names, request)
+    _require_rows(reads)
     drop = request.split.conflicts == "drop"
     seed = request.split.seed if request.earlier is None else request.earlier.seed
     ranges = Ranges(files, count, names, seed=seed, drop_conflicts=drop)
@@ -122,7 +121,7 @@ def _ranges(request: Request) -> int:
     for source in (request.source, request.test_source):
         if source is not None:
             rows += source.rows if source.rows is not None else source.size // 100
-    return max(1, -(-rows // RANGE_KEYS))
+    return min(MOST_RANGES, max(1, -(-rows // RANGE_KEYS)))
 
 
 def _first_pass(request: Request, count: int, scratch: str) -> list[_Read]:
@@ -146,18 +145,13 @@ def _first_pass(request: Request, count: int, scratch: str) -> list[_Read]:
     return reads
 
 
-def _require_rows(reads: Sequence[_Read], names: Sequence[str], request: Request) -> None:
+def _require_rows(reads: Sequence[_Read]) -> None:
     for read, key in zip(reads, ("source", "test-source"), strict=False):
         if read.found.rows == 0:
             reasons = ", ".join(f"{n:,} × {why}" for why, n in read.found.rejected.items())
             raise DataError(
                 f"--{key} {read.source.uri} holds no usable row ({reasons or 'it is empty'})."
             )
-    if len(names) > MOST_LABELS:
-        raise DataError(
-            f"The column {request.columns.label!r} holds {len(names):,} different labels, for "
-            f"example {names[0]!r}. Is --columns.label right? Up to {MOST_LABELS:,} are allowed."
-        )
 
 
 def _second_pass(
@@ -179,7 +173,7 @@ def _second_pass(
         "conflicts": request.split.conflicts,
     }
     written = Written(np.zeros((len(labelling.names), len(SPLITS)), np.int64))
-    for read, name in zip(reads, ("part", "given"), strict=False):
+    for read in reads:
         more = write_rows(
             read.source,
             read.how,
@@ -188,7 +182,6 @@ def _second_pass(
             folder,
             scratch,
             sample=read.sample(total),
-            name=name,
         )
         written = Written(written.rows + more.rows, written.rejected + more.rejected)
     return written

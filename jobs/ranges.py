@@ -20,6 +20,8 @@ from jobs.splits import FREE, Cuts, Ints, Texts
 
 # Keys that one task settles at once: with what sorting takes, some 100 MB.
 RANGE_KEYS = 1 << 19
+# More keys make larger ranges from here on: every range reads a piece of every key file.
+MOST_RANGES = 256
 # What a row has to be told that its own label and side do not tell.
 SPECIAL = np.dtype(
     [("id", "<u8"), ("owner", "<i4"), ("side", "i1"), ("given", "i1"), ("conflict", "?")]
@@ -78,7 +80,7 @@ class Ranges:
         gather = ray.remote(num_cpus=1)(_members)
 
         def count(now: Wanted, more: int) -> Ints:
-            return splits.add_up(ray.get([bins.remote(ref, now, more) for ref in self.texts]))
+            return _added([bins.remote(ref, now, more) for ref in self.texts])
 
         def members(now: Wanted) -> tuple[Ints, Hashes]:
             found = ray.get([gather.remote(ref, now) for ref in self.texts])
@@ -92,9 +94,19 @@ class Ranges:
 
         decide = ray.remote(num_cpus=1, num_returns=2)(_decide)
         decided = [decide.remote(ref, cuts, self.classes) for ref in self.texts]
-        counts = splits.add_up(ray.get([ref for ref, _ in decided]))
+        counts = _added([ref for ref, _ in decided])
         join = ray.remote(num_cpus=1)(_join)
         return counts, join.remote(*[ref for _, ref in decided])
+
+
+def _added(refs: Sequence[Any]) -> Ints:
+    """The sum of arrays that tasks give; the driver holds one of them at a time."""
+    import ray
+
+    total: Ints = ray.get(refs[0])
+    for ref in refs[1:]:
+        total = total + ray.get(ref)
+    return total
 
 
 @dataclass(frozen=True)

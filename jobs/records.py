@@ -1,7 +1,7 @@
 """What is in a row: its text, its label, and whether it is fit for use.
 
-Knows nothing of splits or models. Works on whole Arrow columns; only texts that are not plain
-(other than single blanks between printable ASCII) are looked at one by one.
+Knows nothing of splits or models. Works on whole Arrow columns; only texts that are not plainly in
+their normal form are looked at one by one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,15 @@ from jobs.sources import BadFile, Part, Source, base, read_part
 
 # A million characters is a book: a mistake in the source, and a stall for the tokenizer.
 MAX_CHARACTERS = 1_000_000
-# A text that is its own normal form: printable ASCII with single blanks between.
-PLAIN = r"^[\x21-\x7e]+(?: [\x21-\x7e]+)*$"
+# A text that is its own normal form: words with single blanks between, in characters that NFC
+# leaves as they are whatever stands beside them (ASCII, Latin, most Greek and Cyrillic, dashes and
+# quotes, the euro, kana, Chinese characters, Hangul syllables, pictographs). A test looks at each.
+WORD = (
+    r"[\x21-\x7e\x{a1}-\x{2ff}\x{388}-\x{3ff}\x{400}-\x{481}\x{48a}-\x{52f}\x{2010}-\x{2027}"
+    r"\x{20ac}\x{3041}-\x{3096}\x{30a1}-\x{30fa}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}"
+    r"\x{1f300}-\x{1faff}]+"
+)
+PLAIN = rf"^{WORD}(?: {WORD})*$"
 # Reasons why a row cannot be used; `Parsed.reasons` holds positions in this tuple.
 REASONS = (
     "",
@@ -48,7 +55,7 @@ class Parsed:
     labels: pa.DictionaryArray
     ids: pa.Array | None
     reasons: npt.NDArray[np.int8]
-    plain: npt.NDArray[np.bool_]
+    plain: npt.NDArray[np.bool_] | None  # texts in their normal form, where that was looked for
 
     @property
     def fit(self) -> npt.NDArray[np.int64]:
@@ -59,7 +66,8 @@ class Parsed:
         """uint64 [rows]: the id of each text, 0 for rows that are not fit."""
         ids = np.zeros(len(self.texts), np.uint64)
         fit = self.reasons == FIT
-        plain, rough = fit & self.plain, fit & ~self.plain
+        known = np.zeros_like(fit) if self.plain is None else self.plain
+        plain, rough = fit & known, fit & ~known
         ids[plain] = hashes(self.texts.filter(pa.array(plain)).cast(pa.binary()).to_pylist())
         found = self.texts.filter(pa.array(rough)).to_pylist()
         ids[rough] = hashes(normalise(text).encode("utf-8", "surrogatepass") for text in found)
@@ -163,18 +171,29 @@ def parse(
     *,
     labelled: bool = True,
     renamed: Mapping[str, str] | None = None,
+    reasons: npt.NDArray[np.int8] | None = None,
 ) -> Parsed:
     """Texts, labels and ids of a table, with the reason why a row cannot be used.
 
     Several text columns are joined by one newline, in their order; a row in which all of them are
-    null has no text. `renamed`: old label → new, empty for those to drop.
+    null has no text. `renamed`: old label → new, empty for those to drop. `reasons`: those of an
+    earlier look at the same rows, which are then not looked for again.
     """
     texts = _text(table, columns.text)
-    plain = _mask(pc.match_substring_regex(texts, PLAIN))
-    reasons = np.zeros(len(texts), np.int8)
+    ids = None if columns.id is None else table[columns.id].combine_chunks()
     labels = pa.array(np.zeros(len(texts), np.int32)).dictionary_encode()
+    found = np.zeros(len(texts), np.int8)
     if labelled:
-        labels, reasons = _labels(table[columns.label], renamed or {})
+        labels, found = _labels(table[columns.label], renamed or {})
+    if reasons is not None:
+        return Parsed(texts, labels, ids, reasons, None)
+    plain = _judge_texts(texts, found)
+    return Parsed(texts, labels, ids, found, plain)
+
+
+def _judge_texts(texts: pa.StringArray, reasons: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Sets the reasons of texts that cannot be used; which texts are in their normal form."""
+    plain = _mask(pc.match_substring_regex(texts, PLAIN))
     rough = np.flatnonzero(~plain)
     bare = [not (text or "").strip() for text in texts.take(pa.array(rough)).to_pylist()]
     reasons[rough[np.array(bare, np.bool_)]] = EMPTY_TEXT
@@ -182,8 +201,7 @@ def parse(
     if (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_CHARACTERS:
         reasons[_mask(pc.greater(pc.utf8_length(texts), MAX_CHARACTERS))] = LONG_TEXT
     reasons[_mask(pc.is_null(texts))] = NULL_TEXT
-    ids = None if columns.id is None else table[columns.id].combine_chunks()
-    return Parsed(texts, labels, ids, reasons, plain)
+    return plain
 
 
 def _text(table: pa.Table, names: Sequence[str]) -> pa.StringArray:

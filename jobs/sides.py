@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from cluster import storage
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, salted
+from jobs.key_files import read_rows, rows_uri
 from jobs.keys import Reading, given_sides
 from jobs.records import FIT, REASONS, Parsed, parse, whole_batches
 from jobs.sources import BATCH_ROWS, Part, Source, read_part
@@ -62,11 +63,10 @@ def write_rows(
     scratch: str,
     *,
     sample: Sequence[tuple[int, int]],
-    name: str,
 ) -> Written:
     """The second pass. `assignment`: the values of an Assignment but `special`, which is a
     reference. `sample`: for each chunk its rows that are fit, and how many of them are set aside
-    for the report. `name`: what the parts' names begin with.
+    for the report.
     """
     import ray
 
@@ -80,7 +80,6 @@ def write_rows(
         shared=[shared, special],
         folder=folder,
         scratch=scratch,
-        name=name,
     ):
         written.rows += np.array(message["rows"], np.int64).reshape(written.rows.shape)
         written.rejected += Counter(message["rejected"])
@@ -88,7 +87,7 @@ def write_rows(
 
 
 def _write_chunk(
-    number: int, how: Reading, shared: list[Any], folder: str, scratch: str, name: str
+    number: int, how: Reading, shared: list[Any], folder: str, scratch: str
 ) -> dict[str, Any]:
     """Writes the rows of one chunk to their sides; says what it wrote."""
     import ray
@@ -97,8 +96,9 @@ def _write_chunk(
     assignment = Assignment(**values, special=special)
     rows, take = sample[number]
     chosen = np.random.default_rng([assignment.seed, number]).choice(rows, take, replace=False)
-    file = f"{name}-{number:06d}.parquet"
-    return _Chunk(assignment, how, file, folder, scratch, chosen).write(chunks[number])
+    known = read_rows(rows_uri(scratch, how.name, number))
+    file = f"{how.name}-{number:06d}.parquet"
+    return _Chunk(assignment, how, file, folder, scratch, chosen, known).write(chunks[number])
 
 
 class _Chunk:
@@ -112,8 +112,11 @@ class _Chunk:
         folder: str,
         scratch: str,
         sample: splits.Ints,
+        known: tuple[Hashes, npt.NDArray[np.int8]],
     ) -> None:
-        """`sample`: which of the rows that are fit are set aside, by their numbers."""
+        """`sample`: which of the rows that are fit are set aside, by their numbers. `known`: text
+        ids and reasons of all rows, from the first pass."""
+        self.known, self.row = known, 0
         self.assignment, self.how, self.name = assignment, how, name
         self.sample, self.read = np.sort(sample), 0
         self.folder, self.scratch = folder, scratch
@@ -142,8 +145,10 @@ class _Chunk:
         return {"rows": self.rows.ravel().tolist(), "rejected": dict(self.rejected)}
 
     def _write_table(self, table: pa.Table, path: str) -> None:
-        parsed = parse(table, self.how.columns, renamed=self.how.renamed)
-        ids = parsed.text_ids()
+        now = slice(self.row, self.row + table.num_rows)
+        self.row = now.stop
+        ids, reasons = self.known[0][now], self.known[1][now]
+        parsed = parse(table, self.how.columns, renamed=self.how.renamed, reasons=reasons)
         labels, reasons, sides, conflicting = self._decide(table, parsed, ids, path)
         fit = reasons == FIT
         names = pa.array(self.assignment.labels, pa.string())

@@ -64,9 +64,8 @@ def prepare(folder: Path, rows: int) -> Work:
 
 def warm_up(folder: Path) -> None:
     """Ray's workers started, and what a prepare needs imported in them."""
-    from jobs.prepare import Prepare, prepare
-
     from jobs import sources
+    from jobs.prepare import Prepare, prepare
 
     tiny, output = start_ray(folder), empty(folder / "warm-prepared")
     most, sources.CHUNK_ROWS = sources.CHUNK_ROWS, 1

@@ -163,6 +163,20 @@ def test_prediction_keeps_every_column_and_abstains_on_what_it_cannot_read(
     assert rows[1]["score"] is None
 
 
+def test_prediction_reads_csv_as_well(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    texts = ["my mail is down", "printer, please", ""]
+    rows = "".join(f'{number:03},"{text}"\n' for number, text in enumerate(texts))
+    (tmp_path / "new.csv").write_text(f"ticket,text\n{rows}")
+    out = tmp_path / "answers"
+    predict(
+        Predict(bundle=str(run[0] / "bundle"), source=str(tmp_path / "new.csv"), output=str(out))
+    )
+    found = pq.read_table(out).to_pylist()
+    assert [row["ticket"] for row in found] == ["000", "001", "002"]
+    assert [row["predicted"] for row in found[:2]] == ["mail", "printing"]
+    assert found[2]["abstained"]
+
+
 def test_a_label_unknown_to_the_model_is_named(
     run: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -4,11 +4,14 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 
-from jobs import evaluation
+from jobs import evaluate, evaluation
+from jobs.classifier import bundle
 from jobs.classifier.predictor import Predictions
+from jobs.settings import Columns
 
 NAMES = ["mail", "network", "printing"]
 SCORES = [[0.9, 0.05, 0.05], [0.2, 0.5, 0.3], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]]
@@ -95,3 +98,28 @@ def test_of_many_classes_the_table_shows_the_largest_and_the_smallest() -> None:
     shown = [line.split()[0] for line in lines if line.startswith("team-")]
     assert shown == [*reversed(names[28:]), *reversed(names[:15])]
     assert lines[16] == "… 13 more classes, all in metrics.json …"
+
+
+def test_old_names_of_labels_are_read_as_training_read_them() -> None:
+    about = bundle.About(
+        labels=["a", "post"],
+        max_tokens=8,
+        text_columns=["text"],
+        training_prior=None,
+        natural_prior=[0.5, 0.5],
+        # Someone swapped a and b: rows under today's names must not be swapped back.
+        data={"labels_map": {"mail": "post", "closed": "", "a": "b", "b": "a"}},
+    )
+    batch = pa.table(
+        {
+            "text": ["1", "2", "3", "4", "5"],
+            "label": ["mail", "closed", "a", "b", "post"],
+            "predicted": ["post"] * 5,
+            "score": pa.array([0.5] * 5, pa.float32()),
+            "abstained": [False] * 5,
+        }
+    )
+    judged = evaluate._contract(batch, Columns(), evaluate._renamed(about))
+    assert judged.column_names == ["text", "label", "predicted", "score", "abstained"]
+    assert judged["text"].to_pylist() == ["1", "3", "4", "5"]
+    assert judged["label"].to_pylist() == ["post", "a", "a", "post"]

@@ -1,6 +1,9 @@
 """Rows: what is read out of a table, and why a row is not fit for use."""
 
+import unicodedata
+
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +58,10 @@ def test_a_text_longer_than_a_book_is_not_read(monkeypatch: pytest.MonkeyPatch) 
 @STEADY
 @given(
     st.lists(
-        st.text(st.sampled_from("ab 1~\x7f\t\n\x1c\u00a0é\u0301\u2003"), max_size=8), max_size=20
+        st.text(
+            st.sampled_from("ab 1~\x7f\t\n\x1c\u00a0é\u0301\u2003係か\u3099한\u11a8Ж€"), max_size=8
+        ),
+        max_size=20,
     )
 )
 def test_ids_are_those_of_the_normalised_texts_however_plain(texts: list[str]) -> None:
@@ -66,6 +72,23 @@ def test_ids_are_those_of_the_normalised_texts_however_plain(texts: list[str]) -
         number if ok else 0 for number, ok in zip(expected, usable, strict=True)
     ]
     assert (found.reasons == 0).tolist() == usable
+
+
+def test_characters_of_a_plain_text_are_left_alone_by_nfc_whatever_stands_beside_them() -> None:
+    # Without the surrogates, which no Arrow string holds.
+    everything = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    matched = pc.match_substring_regex(pa.array(everything), records.PLAIN).to_pylist()
+    plain = {character for character, ok in zip(everything, matched, strict=True) if ok}
+    assert {*"az~é€ł", "ß", "Ж", "ё", "Ω", "係", "한", "ひ", "カ", "–", "\U0001f600"} <= plain
+    assert not plain & {" ", "\u00a0", "\u0301", "\u3099", "\u037e", "\u0387", "\u1100", "\u2028"}
+    for character in plain:
+        assert not character.isspace()
+        assert unicodedata.combining(character) == 0
+        assert unicodedata.normalize("NFC", character) == character
+    # What a pair composes to: its second half is never plain, so that no pair of these composes.
+    pairs = [unicodedata.decomposition(character).split() for character in everything]
+    second = {chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2 and pair[0][0] != "<"}
+    assert not plain & second
 
 
 @pytest.mark.parametrize(
