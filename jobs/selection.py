@@ -77,7 +77,7 @@ def members(wanted: Wanted, order: Hashes, owners: Classes) -> tuple[Ints, Hashe
 
 
 # Bounds of what a selection holds on the driver: counters of a histogram, and salted ids.
-MOST_COUNTERS = 1 << 21
+MOST_COUNTERS = 1 << 18
 MOST_MEMBERS = 1 << 20
 
 
@@ -99,7 +99,7 @@ def select(
         return result
     while wanted.bits < 64:
         room = int(np.log2(max(2, most_counters // wanted.cells)))
-        more = max(1, min(12, room, 64 - wanted.bits))
+        more = max(1, min(10, room, 64 - wanted.bits))
         below = np.cumsum(count(wanted, more), axis=1)
         cell = wanted.places(wanted.prefixes, wanted.classes)
         pairs = zip(cell, wanted.ranks, strict=True)

@@ -84,21 +84,27 @@ def settle(
     earlier_ids, earlier_sides = ids[~now], given[~now]
     ids, classes, rows, given = ids[now], classes[now], rows[now], given[now]
     ids, classes, rows, given = merge(ids, classes, rows, given)
-    # By text, the side that is held out most first: rows that came with another are leaks.
-    order = np.lexsort((classes, -given, ids))
-    ids, classes, rows, given = ids[order], classes[order], rows[order], given[order]
     starts = changes(ids)
-    number = np.cumsum(starts) - 1
-    side = given[starts]
+    firsts, number = np.flatnonzero(starts), np.cumsum(starts) - 1
+    texts, owners, side = ids[firsts], classes[firsts], given[firsts]
+    leaking = np.zeros(len(texts), np.bool_)
+    # Nearly all texts have one record and are settled; the others are looked at apart.
+    several = np.flatnonzero(np.bincount(number, minlength=len(texts))[number] > 1)
+    number, classes, rows, given = number[several], classes[several], rows[several], given[several]
+    # By text, the side that is held out most first: rows that came with another are leaks.
+    order = np.lexsort((classes, -given, number))
+    number, classes, rows, given = number[order], classes[order], rows[order], given[order]
+    heads = changes(number)
+    side[number[heads]] = given[heads]
     leaks = given != side[number]
-    leaking = np.zeros(int(starts.sum()), np.bool_)
     leaking[number[leaks]] = True
-    texts, number, classes, rows = ids[starts], number[~leaks], classes[~leaks], rows[~leaks]
+    number, classes, rows = number[~leaks], classes[~leaks], rows[~leaks]
     # One record a (text, class) now: the first with the most rows owns.
     best = np.lexsort((classes, -rows, number))
-    owners = classes[best][changes(number[best])]
-    several = np.bincount(number, minlength=len(texts))[number] > 1
-    pairs = (number[several], classes[several], rows[several])
+    heads = changes(number[best])
+    owners[number[best][heads]] = classes[best][heads]
+    torn = np.bincount(number, minlength=len(texts))[number] > 1
+    pairs = (number[torn], classes[torn], rows[torn])
     return Texts(
         texts, owners, side, _remembered(texts, earlier_ids, earlier_sides), leaking, pairs
     )

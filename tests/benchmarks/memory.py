@@ -40,8 +40,12 @@ class Watch(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        while not self._done.wait(EVERY_SECONDS):
+        took = 0.0
+        # A look at many processes costs a part of a core: it shall not slow down what it watches.
+        while not self._done.wait(max(EVERY_SECONDS, 30 * took)):
+            began = time.monotonic()
             self.peak = max(self.peak, self.total())
+            took = time.monotonic() - began
             if time.monotonic() > self.until:
                 self.failed = f"not done after {self.seconds:.0f} s"
             elif psutil.virtual_memory().available < self.leave:
