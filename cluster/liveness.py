@@ -9,8 +9,9 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -20,10 +21,22 @@ RENEW_S = 20.0
 DEAD_AFTER_S = 90.0  # several renewals missed
 
 
-def sign() -> bytes:
-    """The sign of this process."""
+def sign(commit: Sequence[str] = ()) -> bytes:
+    """The sign of this process; `commit` are the files that will make its folder whole."""
     started = psutil.Process().create_time()
-    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "start": started}).encode()
+    found = {"host": _host(), "pid": os.getpid(), "start": started, "commit": list(commit)}
+    return json.dumps(found).encode()
+
+
+def _host() -> str:
+    """This machine, since it was started, and what of its processes can be seen from here:
+    containers may share a host's name and not its processes."""
+    parts = [socket.gethostname()]
+    for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            link = os.path.islink(place)
+            parts.append(os.readlink(place) if link else Path(place).read_text().strip())
+    return " ".join(parts)
 
 
 def is_gone(sign_of_owner: bytes, age_s: float) -> bool:
@@ -33,12 +46,14 @@ def is_gone(sign_of_owner: bytes, age_s: float) -> bool:
         host, pid, started = owner["host"], int(owner["pid"]), float(owner["start"])
     except (ValueError, TypeError, KeyError):
         return age_s > DEAD_AFTER_S
-    if host != socket.gethostname():
+    if host != _host():
         return age_s > DEAD_AFTER_S
     try:
         return abs(psutil.Process(pid).create_time() - started) > 1.0
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return True
+    except psutil.Error:
+        return age_s > DEAD_AFTER_S
 
 
 @contextmanager

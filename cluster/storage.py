@@ -1,34 +1,29 @@
-"""Where data, models and runs lie: URIs through pyarrow's filesystems, publishing, hashes.
+"""Where data, models and runs lie: URIs through pyarrow's filesystems, and hashes.
 
 A URI is a local path, `s3://…`, `gs://…`, or (for reading) `hf://…`. Knows nothing of what the
-files mean. What is published appears whole or not at all: a local folder is built beside its
-place and renamed; in object storage, where nothing can be renamed, one file named by the caller
-is written last and is the commit.
+files mean; how a folder is published is cluster.publishing's.
 """
 
-import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import pyarrow.fs as pafs
 from pydantic import AfterValidator
 
-from cluster import liveness
-from cluster.errors import InUseError, StorageError
+from cluster.errors import StorageError
 
 JOB_MARKER = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a submitted job
 SCHEMES = ("s3", "gs", "gcs", "hf", "file")
 COPY_BYTES = 8 << 20  # an S3 stream asks the store for every piece that is read of it
-SIGN = ".unfinished"  # stands in a folder that is being written, and names the writer
 
 
 def in_submitted_job() -> bool:
@@ -93,7 +88,8 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if is_local(uri):
         return pafs.LocalFileSystem(), uri
     try:
-        found, path = pafs.FileSystem.from_uri(uri)
+        # What a key may hold and a URI may not; what is quoted already stays so.
+        found, path = pafs.FileSystem.from_uri(quote(uri, safe=":/?&=%+,;@!$*'()~"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{uri} cannot be opened: {error}") from None
     return found, path
@@ -175,125 +171,6 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 def write_json(uri: str, value: Any) -> None:
     write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
-
-
-def refuse_used(uri: str, key: str = "output") -> None:
-    """StorageError if `uri` already holds something: nothing is ever written over.
-
-    What a run left that was killed while it wrote is not in the way: `staging` removes it.
-    """
-    if is_file(uri) or (exists(uri) and _holds_anything(uri) and not _is_abandoned(uri, key)):
-        raise StorageError(
-            f"--{key} {uri} already holds files; give a new folder, or remove this one first."
-        )
-
-
-def _holds_anything(uri: str) -> bool:
-    fs, path = filesystem(uri)
-    return bool(fs.get_file_info(pafs.FileSelector(path, recursive=False, allow_not_found=True)))
-
-
-def _is_abandoned(uri: str, key: str) -> bool:
-    """Whether a folder holds the sign of a writer that is dead; StorageError if it is alive."""
-    fs, path = filesystem(join(uri, SIGN))
-    info = fs.get_file_info(path)
-    if info.type != pafs.FileType.File:
-        return False
-    age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
-    if liveness.is_gone(read_bytes(join(uri, SIGN)), age):
-        return True
-    raise InUseError(
-        f"--{key} {uri} is being written by another run, whose last sign of life is {age:.0f} s "
-        f"old. Give another folder; if that run was killed, wait {liveness.DEAD_AFTER_S:.0f} s."
-    )
-
-
-@contextmanager
-def staging(uri: str, commit: Sequence[str]) -> Iterator[str]:
-    """A place to build what will stand at `uri`; published at the end, removed on failure.
-
-    `commit` names the files that make the folder whole. Locally the folder is renamed in one
-    step. In object storage it is built in place, and the caller writes `commit` last. What a
-    killed run left there is removed first.
-    """
-    if not is_local(uri):
-        with _staging_in_place(uri):
-            yield uri
-        return
-    target = Path(uri)
-    _remove_abandoned(target)
-    beside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        beside.mkdir(parents=True)
-        (beside / SIGN).write_bytes(liveness.sign())
-    except OSError as error:
-        raise StorageError(f"{uri} cannot be written: {error.strerror}.") from None
-    try:
-        yield str(beside)
-        missing = [name for name in commit if not (beside / name).exists()]
-        if missing:
-            raise StorageError(f"{uri} was not published: {', '.join(missing)} was not written.")
-        (beside / SIGN).unlink()
-        _appear(beside, target, uri)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextmanager
-def _staging_in_place(uri: str) -> Iterator[None]:
-    refuse_used(uri)
-    remove(uri)
-    sign, place = liveness.sign(), join(uri, SIGN)
-    fs, path = filesystem(uri)
-    fs.create_dir(path, recursive=True)
-    write_bytes(place, sign)
-    try:
-        with liveness.renewed(lambda: write_bytes(place, sign)):
-            yield
-    except BaseException:
-        remove(uri)
-        raise
-    fs.delete_file(join(path, SIGN))
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Removes what runs on this machine left beside `target` when they were killed."""
-    for beside in target.parent.glob(f".{glob.escape(target.name)}.????????.partial"):
-        try:
-            gone = liveness.is_gone((beside / SIGN).read_bytes(), 0.0)
-        except OSError:
-            continue  # whose it is cannot be told
-        if gone:
-            shutil.rmtree(beside, ignore_errors=True)
-
-
-def _appear(beside: Path, target: Path, uri: str) -> None:
-    try:
-        if target.is_dir() and not any(target.iterdir()):
-            target.rmdir()
-        beside.rename(target)
-    except OSError as error:
-        raise StorageError(f"{uri} was not published: {error.strerror}.") from None
-
-
-def upload(folder: Path, uri: str, last: str) -> None:
-    """Copies a local folder to `uri` file by file, `last` (the commit) after all others."""
-    fs, path = filesystem(uri)
-    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    for name in sorted(names, key=lambda n: n == last):
-        target = join(path, name)
-        fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        with fs.open_output_stream(target) as stream, (folder / name).open("rb") as source:
-            shutil.copyfileobj(source, stream)
-
-
-def publish(folder: Path, uri: str, last: str) -> None:
-    """Makes a finished local folder appear at `uri` in one step; `last` is the commit file."""
-    if is_local(uri):
-        with staging(uri, [last]) as stage:
-            shutil.copytree(folder, stage, dirs_exist_ok=True)
-    else:
-        upload(folder, uri, last)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ class Earlier:
     """Earlier prepared data whose cuts are used again."""
 
     uri: str
-    seed: int
     cuts: Mapping[str, tuple[int, int]]  # label → (test, validation)
+    given: Sequence[str]  # splits that came with the rows, and were not cut
 
 
 def remember(uri: str, ranges: int, scratch: str) -> list[KeyFile]:

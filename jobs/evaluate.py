@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import command, resources, session, storage
+from cluster import command, publishing, resources, session, storage
 from cluster.errors import DataError
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
@@ -44,7 +44,7 @@ class Evaluate(command.Settings):
 
 def evaluate(settings: Evaluate) -> dict[str, Any]:
     """Answers, counts and publishes; the headline figures."""
-    storage.refuse_used(settings.output)
+    publishing.refuse_used(settings.output)
     source = open_source(settings.source)
     about = answers.about_bundle(settings.bundle)
     columns = answers.columns_for(source, settings.columns, about, key="source")
@@ -56,7 +56,7 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
     session.require_everywhere(base(settings.source), "source")
-    with storage.staging(settings.output, ["metrics.json"]) as folder:
+    with publishing.staging(settings.output, ["metrics.json"]) as folder:
         predictions = storage.join(folder, "predictions.parquet")
         rows = answers.answered(source, settings.bundle, columns, settings.precision)
         table, rejected = _write(rows, columns, predictions, _renamed(about))

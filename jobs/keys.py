@@ -7,7 +7,7 @@ file. Texts never travel, and the driver sees counts and names of labels alone.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from cluster.errors import DataError
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, hashes
 from jobs.key_files import KEY, KeyFile, Keys, merge_keys, rows_uri, write_keys, write_rows
-from jobs.records import REASONS, parse
+from jobs.records import REASONS, Parsed, parse
 from jobs.settings import Columns
 from jobs.sources import BadFile, Part, Source, base, read_part
 from jobs.splits import FREE, TEST, VALIDATION
@@ -76,6 +76,7 @@ class Inventory:
     rejected: Counter[str] = field(default_factory=Counter)
     chunk_rows: list[int] = field(default_factory=list)
     given: set[int] = field(default_factory=set)
+    renamed: set[str] = field(default_factory=set)  # old names of the label map that occur
     bad: list[BadFile] = field(default_factory=list)
 
     @property
@@ -90,11 +91,25 @@ def reading(
     """How to read a source, whose split column counts only where it is there."""
     there = given == FREE and columns.split in source.schema.names
     split = columns.split if there else None
+    _require_split_everywhere(source, columns.split if given == FREE else None)
     kept = columns.model_copy(update={"split": split})
     id_type = None if columns.id is None else source.schema.field(columns.id).type
     if id_type is not None and pa.types.is_dictionary(id_type):
         id_type = id_type.value_type
+    if id_type is not None and pa.types.is_null(id_type):
+        id_type = pa.string()
     return Reading(base(source.uri), source.format, kept, renamed, given, id_type)
+
+
+def _require_split_everywhere(source: Source, column: str | None) -> None:
+    """DataError where some files say what split their rows are of and others do not."""
+    lacking = [file.path for file in source.files if column not in file.names]
+    if column is not None and lacking and len(lacking) < len(source.files):
+        raise DataError(
+            f"--source {source.uri}: some files have the column {column!r}, which gives the split, "
+            f"and {lacking[0]} has none. Give it to all files, or leave it out with "
+            "--columns.split none."
+        )
 
 
 def read_keys(
@@ -105,17 +120,13 @@ def read_keys(
     DataError for such a file, unless `on_bad_file` is `skip`.
     """
     while True:
-        found = _pass(source, replace(how, columns=_without_id(how.columns)), ranges, scratch)
+        found = _pass(source, how, ranges, scratch)
         if not found.bad:
             return source, found
         if on_bad_file != "skip":
             raise DataError(f"--{key} {found.bad[0]}")
         # What such a file gave before it broke must not count: read again without it.
         source = source.without(found.bad)
-
-
-def _without_id(columns: Columns) -> Columns:
-    return columns.model_copy(update={"id": None})
 
 
 def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
@@ -138,6 +149,7 @@ def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
             )
         found.rejected += Counter(message["rejected"])
         found.given |= set(message["given"])
+        found.renamed |= set(message["renamed"])
         found.chunk_rows[message["chunk"]] = message["rows"]
         found.files.append(KeyFile(message["uri"], tuple(message["offsets"])))
         bad |= {path: BadFile(path, problem) for path, problem in message["bad"]}
@@ -178,6 +190,7 @@ def _write_keys(
         "labels": sorted(found.labels),
         "rejected": dict(found.rejected),
         "given": sorted(found.given),
+        "renamed": sorted(found.renamed),
         "rows": int(merged["rows"].sum()),
         "uri": uri,
         "offsets": write_keys(merged, ranges, uri),
@@ -195,7 +208,7 @@ def _keys(
     """The keys of a part, table by table; ids and reasons of all rows are added to `seen`."""
     fs, _ = storage.filesystem(how.uri)
     for table in read_part(fs, how.format, part, how.names):
-        parsed = parse(table, how.columns, renamed=how.renamed)
+        parsed = _parsed(table, how, part.file.path, found)
         for code, rows in enumerate(np.bincount(parsed.reasons, minlength=len(REASONS))):
             if code and rows:
                 found.rejected[REASONS[code]] += int(rows)
@@ -215,6 +228,22 @@ def _keys(
         yield keys
 
 
+def _parsed(table: pa.Table, how: Reading, path: str, found: Inventory) -> Parsed:
+    """The rows of a table; BadFile where a column cannot be understood.
+
+    Bytes that are not UTF-8 show as well: what is not plain is decoded.
+    """
+    try:
+        parsed = parse(table, how.columns, renamed=how.renamed)
+        if parsed.ids is not None:
+            parsed.ids.cast(how.id_type)
+    except (pa.ArrowException, ValueError, NotImplementedError) as error:
+        raise BadFile(path, f"holds a column that cannot be read: {error}.") from None
+    if how.renamed:
+        found.renamed |= how.renamed.keys() & set(parsed.old_labels)
+    return parsed
+
+
 def label_ids(names: Sequence[str]) -> Hashes:
     """uint64: the number that stands for a label before all labels are known."""
     return hashes(name.encode("utf-8", "surrogatepass") for name in names)
@@ -230,13 +259,14 @@ def given_sides(table: pa.Table, how: Reading, path: str) -> splits.Sides:
     if not pa.types.is_dictionary(coded.type):
         coded = coded.dictionary_encode()
     values = coded.dictionary.to_pylist()
-    unknown = [value for value in values if str(value).strip().lower() not in GIVEN]
+    used = [values[code] for code in coded.indices.unique().drop_null().to_pylist()]
+    unknown = [value for value in used if str(value).strip().lower() not in GIVEN]
     if coded.null_count or unknown:
         raise DataError(
             f"{path}: the column {how.columns.split!r} holds "
             f"{repr(unknown[0]) if unknown else 'nulls'}; it may hold train, validation and test. "
             "If it is no split, leave it out with --columns.split none."
         )
-    sides = np.array([GIVEN[str(value).strip().lower()] for value in values], np.int8)
+    sides = np.array([GIVEN.get(str(v).strip().lower(), FREE) for v in values], np.int8)
     found: splits.Sides = sides[coded.indices.to_numpy(zero_copy_only=False)]
     return found

@@ -20,7 +20,7 @@ def read_label_map(uri: str | None) -> dict[str, str]:
         text = storage.read_bytes(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"--labels.map {uri} is not UTF-8: {error}.") from None
-    return _json(uri, text) if text.lstrip().startswith(("{", "[")) else _csv(uri, text)
+    return _json(uri, text) if text.lstrip().startswith("{") else _csv(uri, text)
 
 
 def _json(uri: str, text: str) -> dict[str, str]:
@@ -28,8 +28,6 @@ def _json(uri: str, text: str) -> dict[str, str]:
         found = json.loads(text)
     except ValueError as error:
         raise DataError(f"--labels.map {uri} is not valid JSON: {error}.") from None
-    if not isinstance(found, dict):
-        raise DataError(f"--labels.map {uri} holds no JSON object of old and new names.")
     for old, new in found.items():
         if new is not None and not isinstance(new, str):
             raise DataError(
@@ -40,7 +38,7 @@ def _json(uri: str, text: str) -> dict[str, str]:
 
 
 def _csv(uri: str, text: str) -> dict[str, str]:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    rows = [row for row in csv.reader(io.StringIO(text), skipinitialspace=True) if row]
     if rows and [cell.strip().lower() for cell in rows[0]] == ["old", "new"]:
         rows = rows[1:]
     found: dict[str, str] = {}

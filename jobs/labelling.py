@@ -14,8 +14,8 @@ from jobs import splits
 from jobs.ranges import Ranges
 from jobs.records import FIT
 from jobs.settings import Split
-from jobs.sides import NO_TEXT, RARE
-from jobs.splits import Cuts, Mask
+from jobs.sides import NO_TEXT, NO_TRAINING, RARE
+from jobs.splits import TRAIN, Cuts, Mask
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,23 @@ def judge(
             "drop them with --labels.map."
         )
     return labelling
+
+
+def without_training(labelling: Labelling, counts: splits.Ints, *, source: str) -> Labelling:
+    """Labels all of whose texts stand in validation or test leave: nothing could teach them.
+
+    Only the cuts of earlier data can bring that about, for a label of a few new texts. `counts`
+    int64 [labels, 3]: distinct texts per split.
+    """
+    verdicts = labelling.verdicts.copy()
+    verdicts[(verdicts == FIT) & (counts[:, TRAIN] == 0)] = NO_TRAINING
+    left = labelling.named(verdicts == FIT)
+    if len(left) < 2:
+        raise DataError(
+            f"{source} holds texts to train on for {len(left)} label(s) only: a classifier needs "
+            "at least two. Give more rows, or prepare without --split.like."
+        )
+    return Labelling(labelling.names, verdicts, labelling.whole)
 
 
 def _some(labels: Sequence[str]) -> str:

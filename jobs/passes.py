@@ -4,10 +4,15 @@ What comes back from a task is a message of a few small values; rows stay where 
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
+
+from cluster.session import say
+
+PROGRESS_S = 5.0  # between two lines about how far a pass is
 
 Work = Callable[..., dict[str, Any]]
 
@@ -29,9 +34,14 @@ def over(count: int, work: Work, **values: Any) -> Iterator[dict[str, Any]]:
     # Reserving memory for outputs keeps tasks from starting side by side (1.5 s against 1.1 s for
     # four of them on two cores), and there is next to no output.
     told.context.op_resource_reservation_enabled = False
+    done, said = 0, time.monotonic()
     for batch in told.iter_batches(batch_format="pyarrow", batch_size=None):
         for text in batch["told"].to_pylist():
             yield json.loads(text)
+        done += batch.num_rows
+        if time.monotonic() - said > PROGRESS_S and done < count:
+            say(f"  {done:,} of {count:,} chunks")
+            said = time.monotonic()
 
 
 def _work(numbers: pa.Table, work: Work, values: dict[str, Any]) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cluster import command, session, storage
+from cluster import command, publishing, session, storage
 from cluster.errors import DataError
 from cluster.storage import OutputUri, Uri
 from jobs import answers
@@ -33,7 +33,7 @@ class Predict(command.Settings):
 
 def predict(settings: Predict) -> dict[str, Any]:
     """Streams the source through the model into new files; how many rows."""
-    storage.refuse_used(settings.output)
+    publishing.refuse_used(settings.output)
     source = open_source(settings.source)
     taken = [name for name in ANSWERS if name in source.schema.names]
     if taken:
@@ -49,7 +49,7 @@ def predict(settings: Predict) -> dict[str, Any]:
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
     session.require_everywhere(base(settings.source), "source")
-    with storage.staging(settings.output, []) as folder:
+    with publishing.staging(settings.output, []) as folder:
         session.require_everywhere(folder, "output")
         rows = answers.answered(source, settings.bundle, columns, settings.precision)
         fs, path = storage.filesystem(folder)

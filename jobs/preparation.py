@@ -21,8 +21,8 @@ from jobs import keys, splits
 from jobs.conflicts import CONFLICTS, write_conflicts
 from jobs.earlier import Earlier, remember
 from jobs.keys import Inventory, Reading
-from jobs.labelling import Labelling, choose_cuts, judge
-from jobs.ranges import MOST_RANGES, RANGE_KEYS, Ranges
+from jobs.labelling import Labelling, choose_cuts, judge, without_training
+from jobs.ranges import FEW_KEYS, MOST_RANGES, RANGE_KEYS, Ranges
 from jobs.records import FIT
 from jobs.settings import Columns, Split
 from jobs.sides import REJECTED, SAMPLE, Written, write_part, write_rows
@@ -31,6 +31,8 @@ from jobs.splits import FREE, SPLITS, TEST, VALIDATION, Cuts
 
 FORMAT_VERSION = 2
 SAMPLE_ROWS = 100_000
+SAMPLE_BYTES = 512 << 20  # the sample is looked at in one place
+UNPACKED = 4  # bytes of text in a byte of a compressed file, roughly
 SCRATCH = ".scratch"
 
 
@@ -56,9 +58,12 @@ class _Read:
     found: Inventory
 
     def sample(self, total: int) -> list[tuple[int, int]]:
-        """(rows that are fit, rows to set aside) of each chunk: SAMPLE_ROWS of `total` in all."""
+        """(rows that are fit, rows to set aside) of each chunk: SAMPLE_ROWS of `total` in all, or
+        as many as hold about SAMPLE_BYTES."""
         ends = np.cumsum([0, *self.found.chunk_rows])
-        shares = np.floor(ends * min(1.0, SAMPLE_ROWS / max(1, total))).astype(np.int64)
+        each = UNPACKED * self.source.size / max(1, self.found.rows)
+        most = min(SAMPLE_ROWS, SAMPLE_BYTES / max(1.0, each))
+        shares = np.floor(ends * min(1.0, most / max(1, total))).astype(np.int64)
         return list(zip(self.found.chunk_rows, np.diff(shares).tolist(), strict=True))
 
 
@@ -79,9 +84,11 @@ def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
         files += remember(request.earlier.uri, count, scratch)
     names = tuple(sorted(set().union(*(read.found.labels for read in reads))))
     _require_rows(reads)
+    came = set().union(*(read.found.given for read in reads)) - {FREE}
+    _require_like(request, came)
+    _say_unmatched(request, reads)
     drop = request.split.conflicts == "drop"
-    seed = request.split.seed if request.earlier is None else request.earlier.seed
-    ranges = Ranges(files, count, names, seed=seed, drop_conflicts=drop)
+    ranges = Ranges(files, count, names, seed=request.split.seed, drop_conflicts=drop)
     labelling = judge(
         names,
         ranges.summary.owned,
@@ -90,7 +97,6 @@ def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
         source=f"--source {request.source.uri}",
         given=_given(request),
     )
-    came = set().union(*(read.found.given for read in reads))
     cuts = choose_cuts(
         labelling,
         ranges,
@@ -100,13 +106,37 @@ def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
         renamed=request.renamed,
     )
     counts, special = ranges.decide(cuts)
+    labelling = without_training(labelling, counts, source=f"--source {request.source.uri}")
     say("Writing every row to its side …")
-    written = _second_pass(reads, labelling, cuts, seed, special, request, folder, scratch)
+    written = _second_pass(reads, labelling, cuts, special, request, folder, scratch)
     write_conflicts(ranges, names, folder, scratch)
     _write_empty_parts(folder, reads[0].how.id_type)
     sample = _read_all(storage.join(scratch, "sample"), SAMPLE)
     storage.remove(scratch)
-    return _manifest(request, reads, labelling, cuts, seed, counts, written, ranges), sample
+    return _manifest(request, reads, labelling, cuts, counts, written, ranges), sample
+
+
+def _require_like(request: Request, came: set[int]) -> None:
+    """DataError where the earlier data got its splits in another way than this one."""
+    earlier = request.earlier
+    now = [SPLITS[side] for side in sorted(came)]
+    if earlier is not None and list(earlier.given) != now:
+        raise DataError(
+            f"--split.like {earlier.uri} was prepared with {_listed(earlier.given)} given, and "
+            f"here {_listed(now)} given: its cuts do not fit. Prepare both in the same way."
+        )
+
+
+def _listed(splits_given: Sequence[str]) -> str:
+    return f"{' and '.join(splits_given)} rows" if splits_given else "no split"
+
+
+def _say_unmatched(request: Request, reads: Sequence[_Read]) -> None:
+    there = set().union(*(read.found.renamed for read in reads))
+    missing = sorted(request.renamed.keys() - there)
+    if missing:
+        names = ", ".join(map(repr, missing[:5])) + (" …" if len(missing) > 5 else "")
+        say(f"warning: --labels.map names labels that no row has: {names}")
 
 
 def _given(request: Request) -> str:
@@ -121,7 +151,7 @@ def _ranges(request: Request) -> int:
     for source in (request.source, request.test_source):
         if source is not None:
             rows += source.rows if source.rows is not None else source.size // 100
-    return min(MOST_RANGES, max(1, -(-rows // RANGE_KEYS)))
+    return min(MOST_RANGES, max(1, min(4, rows // FEW_KEYS), -(-rows // RANGE_KEYS)))
 
 
 def _first_pass(request: Request, count: int, scratch: str) -> list[_Read]:
@@ -158,7 +188,6 @@ def _second_pass(
     reads: Sequence[_Read],
     labelling: Labelling,
     cuts: Cuts,
-    seed: int,
     special: Any,
     request: Request,
     folder: str,
@@ -168,7 +197,7 @@ def _second_pass(
     assignment = {
         "labels": labelling.names,
         "cuts": cuts,
-        "seed": seed,
+        "seed": request.split.seed,
         "verdicts": labelling.verdicts,
         "conflicts": request.split.conflicts,
     }
@@ -212,7 +241,6 @@ def _manifest(
     reads: Sequence[_Read],
     labelling: Labelling,
     cuts: Cuts,
-    seed: int,
     counts: splits.Ints,
     written: Written,
     ranges: Ranges,
@@ -225,7 +253,8 @@ def _manifest(
     known |= {
         name: (int(cuts.test[c]), int(cuts.validation[c]))
         for c, name in enumerate(labelling.names)
-        if kept[c]
+        # A label that is too rare this time has no cuts of its own.
+        if kept[c] and not (labelling.whole[c] and name in known)
     }
     return {
         "format_version": FORMAT_VERSION,
@@ -243,7 +272,7 @@ def _manifest(
             name: {"test": test, "validation": validation}
             for name, (test, validation) in sorted(known.items())
         },
-        "seed": seed,
+        "seed": request.split.seed,
         "rejected": dict(sorted(written.rejected.items())),
         "duplicates": total - int(counts[kept].sum()),
         "conflicts": ranges.summary.conflicts,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cluster import command, session, storage
+from cluster import command, publishing, session, storage
 from cluster.errors import SettingError, SwitchyardError
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
@@ -54,17 +54,17 @@ class Prepare(command.Settings):
 
 def prepare(settings: Prepare) -> dict[str, Any]:
     """Prepares and publishes; what was made, in numbers."""
-    storage.refuse_used(settings.output)
+    publishing.refuse_used(settings.output)
     request = request_of(settings)
     session.connect()
     session.streaming_context()
     session.require_everywhere(base(settings.source), "source")
     if settings.test_source is not None:
         session.require_everywhere(base(settings.test_source), "test-source")
-    with storage.staging(settings.output, ["manifest.json"]) as folder:
+    with publishing.staging(settings.output, ["manifest.json"]) as folder:
         session.require_everywhere(folder, "output")
         manifest, sample = preparation.prepare(request, folder)
-        manifest["settings"] = command.dotted(settings)
+        manifest["settings"] = command.dotted(settings.model_copy(update={"split": request.split}))
         manifest["profile"] = profile.describe(
             manifest["labels"],
             sample,
@@ -84,6 +84,7 @@ def prepare(settings: Prepare) -> dict[str, Any]:
 
 def request_of(settings: Prepare) -> Request:
     """The settings in plain values, after a look at everything that they name."""
+    split, earlier = _earlier(settings.split)
     return Request(
         source=_open(settings, settings.source, "source"),
         test_source=(
@@ -92,9 +93,9 @@ def request_of(settings: Prepare) -> Request:
             else _open(settings, settings.test_source, "test-source")
         ),
         columns=settings.columns,
-        split=settings.split,
+        split=split,
         renamed=read_label_map(settings.labels.map),
-        earlier=_earlier(settings),
+        earlier=earlier,
         on_bad_file=settings.on_bad_file,
     )
 
@@ -105,22 +106,31 @@ def _open(settings: Prepare, uri: str, key: str) -> Source:
     return source
 
 
-def _earlier(settings: Prepare) -> Earlier | None:
-    split = settings.split
+def _earlier(split: Split) -> tuple[Split, Earlier | None]:
+    """The split with seed and shares of the earlier data that it goes on, and that data.
+
+    SettingError where others are asked for: the cuts of old mean nothing under them.
+    """
     if split.like is None:
-        return None
-    prepared = open_prepared(split.like, key="split.like")
-    seed = int(prepared.manifest["seed"])
-    if "seed" in split.model_fields_set and split.seed != seed:
-        raise SettingError(
-            f"split.seed is {split.seed}, but the data in {split.like} was split with {seed}, and "
-            "its cuts mean nothing under another seed. Leave --split.seed out."
-        )
-    cuts = prepared.manifest["cuts"]
-    return Earlier(
-        split.like,
-        seed,
-        {name: (int(cut["test"]), int(cut["validation"])) for name, cut in cuts.items()},
+        return split, None
+    manifest = open_prepared(split.like, key="split.like").manifest
+    before = {
+        "seed": int(manifest["seed"]),
+        "validation": manifest["settings"]["split.validation"],
+        "test": manifest["settings"]["split.test"],
+    }
+    for key, value in before.items():
+        if key in split.model_fields_set and getattr(split, key) != value:
+            raise SettingError(
+                f"split.{key} is {getattr(split, key):g}, but the data in {split.like} was split "
+                f"with {value:g}, and its cuts are used again. Leave --split.{key} out."
+            )
+    cuts = {
+        name: (int(cut["test"]), int(cut["validation"])) for name, cut in manifest["cuts"].items()
+    }
+    return (
+        split.model_copy(update=before),
+        Earlier(split.like, cuts, manifest["given_splits"]),
     )
 
 

@@ -18,8 +18,10 @@ from jobs.keys import label_ids
 from jobs.selection import Wanted
 from jobs.splits import FREE, Cuts, Ints, Texts
 
-# Keys that one task settles at once: with what sorting takes, some 100 MB.
-RANGE_KEYS = 1 << 19
+# Keys that one task settles at once: with what sorting takes, some 200 MB.
+RANGE_KEYS = 1 << 20
+# So few are settled sooner by one task than by two.
+FEW_KEYS = 1 << 18
 # More keys make larger ranges from here on: every range reads a piece of every key file.
 MOST_RANGES = 256
 # What a row has to be told that its own label and side do not tell.

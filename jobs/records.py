@@ -56,6 +56,7 @@ class Parsed:
     ids: pa.Array | None
     reasons: npt.NDArray[np.int8]
     plain: npt.NDArray[np.bool_] | None  # texts in their normal form, where that was looked for
+    old_labels: tuple[str, ...] = ()  # the labels that occur, under their old names
 
     @property
     def fit(self) -> npt.NDArray[np.int64]:
@@ -124,8 +125,8 @@ def _is_readable(kind: pa.DataType) -> bool:
     )
 
 
-def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
-    """A Ray Dataset of the source's rows (some or all columns), in order where order is kept."""
+def dataset(source: Source) -> Any:
+    """A Ray Dataset of the source's rows, in order where order is kept."""
     import ray
 
     chunks = source.chunks()
@@ -137,24 +138,22 @@ def dataset(source: Source, columns: Sequence[str] | None = None) -> Any:
             "uri": base(source.uri),
             "kind": source.format,
             "chunks": ray.put(chunks),
-            "columns": list(columns or source.schema.names),
             "schema": source.schema,
         },
     )
 
 
 def _read_chunks(
-    numbers: pa.Table, uri: str, kind: str, chunks: Any, columns: list[str], schema: pa.Schema
+    numbers: pa.Table, uri: str, kind: str, chunks: Any, schema: pa.Schema
 ) -> Iterator[pa.Table]:
     import ray
 
     fs, _ = storage.filesystem(uri)
     parts: list[tuple[Part, ...]] = ray.get(chunks)
-    fields = pa.schema([schema.field(name) for name in columns])
     for number in numbers["id"].to_pylist():
         for part in parts[number]:
-            for table in whole_batches(read_part(fs, kind, part, columns)):
-                yield table.cast(fields) if table.schema != fields else table
+            for table in whole_batches(read_part(fs, kind, part, schema.names)):
+                yield table.cast(schema) if table.schema != schema else table
 
 
 def whole_batches(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -183,12 +182,13 @@ def parse(
     ids = None if columns.id is None else table[columns.id].combine_chunks()
     labels = pa.array(np.zeros(len(texts), np.int32)).dictionary_encode()
     found = np.zeros(len(texts), np.int8)
+    old: tuple[str, ...] = ()
     if labelled:
-        labels, found = _labels(table[columns.label], renamed or {})
+        labels, found, old = _labels(table[columns.label], renamed or {})
     if reasons is not None:
-        return Parsed(texts, labels, ids, reasons, None)
+        return Parsed(texts, labels, ids, reasons, None, old)
     plain = _judge_texts(texts, found)
-    return Parsed(texts, labels, ids, found, plain)
+    return Parsed(texts, labels, ids, found, plain, old)
 
 
 def _judge_texts(texts: pa.StringArray, reasons: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
@@ -215,8 +215,9 @@ def _text(table: pa.Table, names: Sequence[str]) -> pa.StringArray:
 
 def _labels(
     column: pa.ChunkedArray, renamed: Mapping[str, str]
-) -> tuple[pa.DictionaryArray, npt.NDArray[np.int8]]:
-    """Labels under their new names, and per row NULL_LABEL, EMPTY_LABEL, DROPPED_LABEL or FIT."""
+) -> tuple[pa.DictionaryArray, npt.NDArray[np.int8], tuple[str, ...]]:
+    """Labels under their new names; per row NULL_LABEL, EMPTY_LABEL, DROPPED_LABEL or FIT; and
+    the old names that occur."""
     coded = _strings(column).dictionary_encode()
     old = coded.dictionary.to_pylist()
     new = [renamed.get(name, name) for name in old]
@@ -231,7 +232,7 @@ def _labels(
     labels = pa.DictionaryArray.from_arrays(
         pa.array(places[codes], mask=missing), pa.array([*numbers] or [""], pa.string())
     )
-    return labels, verdicts[codes]
+    return labels, verdicts[codes], tuple(old)
 
 
 def _verdict(old: str, new: str) -> int:

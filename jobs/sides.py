@@ -26,8 +26,16 @@ CONFLICTING_TEXTS = pa.schema({"text_id": pa.uint64(), "text": pa.string()})
 DICTIONARIES = ("label", "reason", "source_file", "split")
 SAMPLE = pa.schema({"text": pa.string(), "split": pa.string()})
 # Reasons that only the whole of the data can give; they go on where those of records end.
-LATE_REASONS = ("leak", "conflicting labels", "rare label", "label without a text of its own")
-LEAK, CONFLICT, RARE, NO_TEXT = range(len(REASONS), len(REASONS) + len(LATE_REASONS))
+LATE_REASONS = (
+    "leak",
+    "conflicting labels",
+    "rare label",
+    "label without a text of its own",
+    "label without a text to train on",
+)
+LEAK, CONFLICT, RARE, NO_TEXT, NO_TRAINING = (
+    len(REASONS) + number for number in range(len(LATE_REASONS))
+)
 ALL_REASONS = (*REASONS, *LATE_REASONS)
 
 
@@ -102,7 +110,10 @@ def _write_chunk(
 
 
 class _Chunk:
-    """One chunk on its way to its sides, batch by batch: no more than a batch is in memory."""
+    """One chunk on its way to its sides, batch by batch.
+
+    In memory are a few batches, nine bytes a row of the chunk, and its texts in conflict.
+    """
 
     def __init__(
         self,
@@ -136,10 +147,11 @@ class _Chunk:
                 self._write_table(table, part.file.path)
         if self._conflicting:
             ids, texts = zip(*sorted(self._conflicting.items()), strict=True)
-            self._put(
-                storage.join(self.scratch, "conflicts"),
-                pa.table([pa.array(ids, pa.uint64()), pa.array(texts)], schema=CONFLICTING_TEXTS),
+            found = pa.table(
+                [pa.array(ids, pa.uint64()), pa.array(texts)], schema=CONFLICTING_TEXTS
             )
+            # Sorted and in small row groups: who reads a range of ids passes over the others.
+            write_part(found, storage.join(self.scratch, "conflicts"), self.name, group_rows=4096)
         for file in self._files.values():
             file.close()
         return {"rows": self.rows.ravel().tolist(), "rejected": dict(self.rejected)}
@@ -275,7 +287,8 @@ class _File:
         self._writer.write_table(table)
 
 
-def write_part(table: pa.Table, folder: str, name: str) -> None:
+def write_part(table: pa.Table, folder: str, name: str, *, group_rows: int | None = None) -> None:
     fs, path = storage.filesystem(folder)
     fs.create_dir(path, recursive=True)
-    pq.write_table(table, storage.join(path, name), filesystem=fs, compression="zstd")
+    place = storage.join(path, name)
+    pq.write_table(table, place, filesystem=fs, compression="zstd", row_group_size=group_rows)

@@ -23,6 +23,7 @@ from jobs import text_files
 CHUNK_ROWS = 262_144
 CHUNK_BYTES = 256 << 20
 BATCH_ROWS = 32_768
+BATCH_BYTES = 32 << 20  # long texts come in smaller batches
 WILDCARDS = re.compile(r"[*?\[]")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how Hive and Spark write a null into a folder's name
 
@@ -118,9 +119,14 @@ def _append(chunk: list[Part], part: Part) -> None:
 
 
 def base(uri: str) -> str:
-    """The part of a URI before its first wildcard: what has to exist."""
+    """The part of a URI before its first wildcard: what has to exist.
+
+    A local place that is really called so is no glob.
+    """
     found = WILDCARDS.search(uri)
-    return uri if found is None else storage.parent(uri[: found.start()] + "x")
+    if found is None or (storage.is_local(uri) and storage.exists(uri)):
+        return uri
+    return storage.parent(uri[: found.start()] + "x")
 
 
 def open_source(uri: str, *, key: str = "source", on_bad_file: str = "fail") -> Source:
@@ -160,10 +166,14 @@ def _pattern(glob: str) -> re.Pattern[str]:
     pieces = re.split(r"(\*\*/?|\*|\?|\[[^\]]*\])", glob)
     plain = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
     translated = [
-        plain.get(piece) or (piece.replace("[!", "[^") if piece[:1] == "[" else re.escape(piece))
+        plain.get(piece) or (piece.replace("[!", "[^") if _is_set(piece) else re.escape(piece))
         for piece in pieces
     ]
     return re.compile("".join(translated) + r"(?:/.*)?", re.DOTALL)
+
+
+def _is_set(piece: str) -> bool:
+    return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
 
 
 def _look(
@@ -180,8 +190,6 @@ def _look(
             schema = footer.schema.to_arrow_schema()
             found = [footer.row_group(k) for k in range(footer.num_row_groups)]
             groups = tuple((group.num_rows, group.total_byte_size) for group in found)
-            if not groups:
-                groups = ((0, 0),)
     except (OSError, pa.ArrowException, ValueError) as error:
         return BadFile(path, f"is not a readable {text_files.NAMES[kind]} file: {_brief(error)}.")
     for name, _ in partition:
@@ -244,11 +252,15 @@ def read_part(
 def _read_parquet(
     fs: Any, part: Part, wanted: list[str] | None, given: dict[str, str | None]
 ) -> Iterator[pa.Table]:
+    if not part.groups:
+        return  # a file of no rows
+    rows, size = (sum(part.file.groups[g][k] for g in part.groups) for k in (0, 1))
+    batch_rows = max(64, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
     with pq.ParquetFile(part.file.path, filesystem=fs, pre_buffer=False) as file:
         inside = set(file.schema_arrow.names)
         read = None if wanted is None else [name for name in wanted if name in inside]
         for batch in file.iter_batches(
-            BATCH_ROWS, row_groups=list(part.groups), columns=read, use_threads=False
+            batch_rows, row_groups=list(part.groups), columns=read, use_threads=False
         ):
             yield _with_folders(pa.Table.from_batches([batch]), wanted, given)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import command, session, storage
+from cluster import command, publishing, session, storage
 from cluster.storage import OutputUri
 from jobs.desk import Desk
 
@@ -36,14 +36,14 @@ class Synthesize(command.Settings):
 
 def synthesize(settings: Synthesize) -> dict[str, Any]:
     """Writes and publishes the desk; what it is, in numbers."""
-    storage.refuse_used(settings.output)
+    publishing.refuse_used(settings.output)
     desk = Desk(settings.classes, settings.skew, settings.seed, settings.noise)
     session.connect()
     session.streaming_context()
     import ray
 
     files = -(-settings.rows // ROWS_PER_FILE)
-    with storage.staging(settings.output, []) as folder:
+    with publishing.staging(settings.output, []) as folder:
         fs, path = storage.filesystem(folder)
         fs.create_dir(path, recursive=True)
         session.require_everywhere(folder, "output")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from cluster.errors import DataError
+from cluster.session import say
 
 NAMES = {"parquet": "Parquet", "csv": "CSV", "tsv": "TSV", "jsonl": "JSON lines"}
 SUFFIXES = {
@@ -45,6 +46,9 @@ def format_of(
             f"--{key} {uri} holds no .parquet file, and no {', '.join(list(SUFFIXES)[1:])} either."
         )
     if "parquet" in kinds:
+        others = sum(len(found) for kind, found in kinds.items() if kind != "parquet")
+        if others:
+            say(f"warning: --{key} {uri}: {others} file(s) beside the Parquet files are not read.")
         return "parquet", kinds["parquet"]
     if len(kinds) > 1:
         raise DataError(

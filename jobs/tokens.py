@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import storage
+from cluster import publishing, storage
 from cluster.errors import DataError, InUseError, StorageError
 from cluster.session import say
 from jobs import passes
@@ -51,7 +51,7 @@ def ensure(prepared: Prepared, split: str, model_folder: Path, max_tokens: int) 
     say(f"Tokenizing the {split} rows …")
     while not storage.exists(storage.join(uri, INDEX)):
         try:
-            with storage.staging(uri, [INDEX]) as folder:
+            with publishing.staging(uri, [INDEX]) as folder:
                 index = _write_shards(prepared, split, model_folder, max_tokens, folder)
                 storage.write_json(storage.join(folder, INDEX), index)
         except InUseError:

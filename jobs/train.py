@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import command, resources, session, storage
+from cluster import command, publishing, resources, session, storage
 from cluster.errors import DataError, SettingError
 from cluster.resources import Plan
 from cluster.storage import OutputUri
@@ -84,7 +84,7 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
     if settings.resume and not storage.exists(storage.join(settings.output, trainer.RUN_NAME)):
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
-        storage.refuse_used(settings.output)
+        publishing.refuse_used(settings.output)
 
 
 def _say_balance(settings: TrainCommand, prepared: Prepared) -> None:

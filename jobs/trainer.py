@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster import command, resources, storage
+from cluster import command, publishing, resources, storage
 from cluster.resources import Plan
 from cluster.session import say
 from jobs import balance, evaluation, tokens
@@ -257,5 +257,5 @@ def make_bundle(
             metrics=metrics,
             card=card,
         )
-        storage.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
+        publishing.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
     return metrics

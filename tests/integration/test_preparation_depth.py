@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import storage
+from cluster import publishing, storage
 from cluster.errors import DataError, SettingError, StorageError, user_error_in
 from jobs import preparation, sources
 from jobs.classifier.text import normalise
@@ -140,6 +140,38 @@ def test_no_text_changes_sides_when_data_grows(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingError, match=r"seed is 1, but the data in .* was split with 5"):
         made(grown, tmp_path / "four", split=like | {"seed": 1})
+    with pytest.raises(SettingError, match=r"test is 0\.2, but the data in .* was split with 0\.1"):
+        made(grown, tmp_path / "four", split=like | {"test": 0.2})
+    with pytest.raises(DataError, match="with no split given, and here test rows given"):
+        made(grown, tmp_path / "four", split=like, test_source=str(tmp_path / "less"))
+    settings = json.loads((tmp_path / "two" / "manifest.json").read_text())["settings"]
+    assert settings["split.seed"] == 5
+
+
+def test_a_label_whose_new_texts_all_fall_into_the_test_is_put_aside(tmp_path: Path) -> None:
+    old: Rows = [{"text": f"{label} {k}", "label": label} for label in "abc" for k in range(50)]
+    made(write_tickets(tmp_path / "old", old), tmp_path / "one")
+    tested = [text for text, side in where(tmp_path / "one").items() if side == "test"]
+    kept = [row for row in old if row["label"] != "c" or row["text"] in tested]
+    found = made(
+        write_tickets(tmp_path / "new", kept), tmp_path / "two", split={"like": f"{tmp_path}/one"}
+    )
+    assert list(found["labels"]) == ["a", "b"]
+    assert found["rejected"] == {"label without a text to train on": 5}
+    assert found["dropped_labels"] == ["c"]
+    # It keeps its cuts for the day when it has texts to train on again.
+    assert "c" in found["cuts"]
+
+
+def test_a_label_that_was_rare_for_a_while_has_its_old_cuts_again(tmp_path: Path) -> None:
+    rows: Rows = [{"text": f"{label} {k}", "label": label} for label in "ab" for k in range(40)]
+    first = made(write_tickets(tmp_path / "r1", rows), tmp_path / "one")
+    few = [row for row in rows if row["label"] == "a" or str(row["text"])[2:] in "12345"]
+    like = {"like": f"{tmp_path}/one", "min_rows": 10}
+    made(write_tickets(tmp_path / "r2", few), tmp_path / "two", split=like)
+    like = {"like": f"{tmp_path}/two", "min_rows": 10}
+    third = made(write_tickets(tmp_path / "r3", rows), tmp_path / "three", split=like)
+    assert third["cuts"] == first["cuts"]
 
 
 def test_labels_with_few_texts_follow_the_rule(tmp_path: Path, tickets: Rows) -> None:
@@ -236,6 +268,9 @@ def test_a_split_column_is_honoured_and_its_leaks_leave(tmp_path: Path) -> None:
         tmp_path / "both",
         test_source=str(write_tickets(tmp_path / "given", rows[:2])),
     )
+    part = write_tickets(tmp_path / "part", rows)
+    write_tickets(part / "more", [{"text": "no split", "label": "a"}])
+    refused("some files have the column 'split'", part, tmp_path / "part-out")
     late: Rows = [{"text": "late", "label": "c", "split": "test"}]
     refused(
         "labels that training has never seen: 'c'",
@@ -300,6 +335,33 @@ def test_files_that_cannot_be_read_end_the_work_or_are_counted(
     refused("broken.parquet cannot be read to its end", source, tmp_path / "fail")
 
 
+def test_a_column_that_cannot_be_understood_makes_a_file_bad(tmp_path: Path, tickets: Rows) -> None:
+    source = write_tickets(tmp_path / "source", tickets, files=3)
+    plain = pq.read_table(source / "part-2.parquet")
+    latin = pa.array(["caf\u00e9".encode("latin-1")] * plain.num_rows, pa.binary())
+    wrong = pa.Array.from_buffers(pa.string(), len(latin), latin.buffers())
+    plain = plain.set_column(0, "id", pa.array(range(plain.num_rows)))
+    pq.write_table(plain.set_column(1, "text", wrong), source / "x-latin.parquet")
+    lists = pa.array([["a"]] * plain.num_rows)
+    pq.write_table(plain.set_column(1, "text", lists), source / "x-lists.parquet")
+    other = pa.array([f"{k}x" for k in range(plain.num_rows)])
+    for name in ("part-0", "part-1", "part-2"):
+        table = pq.read_table(source / f"{name}.parquet")
+        ids = pa.array(range(table.num_rows))
+        pq.write_table(table.set_column(0, "id", ids), source / f"{name}.parquet")
+    pq.write_table(plain.set_column(0, "id", other), source / "words.parquet")
+    pq.write_table(plain.drop_columns(["id"]), source / "without.parquet")
+    found = made(source, tmp_path / "out", on_bad_file="skip", columns={"id": "id"})
+    assert [Path(item["path"]).name for item in found["bad_files"]] == [
+        "without.parquet",
+        "words.parquet",
+        "x-latin.parquet",
+        "x-lists.parquet",
+    ]
+    assert found["rows"] == len(tickets)
+    refused("x-latin.parquet holds a column that cannot be read", source, tmp_path / "fail")
+
+
 def test_csv_json_lines_folders_and_globs_give_the_same_split(
     tmp_path: Path, tickets: Rows
 ) -> None:
@@ -331,14 +393,14 @@ def bucket() -> Iterator[str]:
 
 def test_object_storage_holds_source_and_result(tmp_path: Path, tickets: Rows, bucket: str) -> None:
     local = write_tickets(tmp_path / "local", [*tickets, {**tickets[0], "label": "network"}])
-    storage.upload(local, f"{bucket}/in", "part-0.parquet")
+    publishing.upload(local, f"{bucket}/in", "part-0.parquet")
     made(local, tmp_path / "expected")
     found = made(f"{bucket}/in/*.parquet", f"{bucket}/out")
     assert found["conflicts"] == 1
     storage.download(f"{bucket}/out", tmp_path / "copy")
     assert where(tmp_path / "copy") == where(tmp_path / "expected")
     assert not storage.exists(f"{bucket}/out/.scratch")
-    assert not storage.exists(f"{bucket}/out/{storage.SIGN}")
+    assert not storage.exists(f"{bucket}/out/{publishing.SIGN}")
     with pytest.raises(StorageError, match="already holds files"):
         made(f"{bucket}/in", f"{bucket}/out")
     # What fails half-way leaves nothing.

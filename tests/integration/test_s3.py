@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import storage
+from cluster import publishing, storage
 from cluster.errors import StorageError
 from tests.integration import s3
 
@@ -22,7 +22,7 @@ def test_small_files_are_written_listed_read_and_removed(bucket: str) -> None:
     folder = storage.join(bucket, "small", "team=mail")
     names = ["a.json", "deeper/b.json", "deeper/_hidden.json", "c+d.json"]
     assert not storage.exists(folder)
-    storage.refuse_used(folder)
+    publishing.refuse_used(folder)
     for name in names:
         storage.write_json(storage.join(folder, name), {"name": name})
     assert storage.is_file(storage.join(folder, "a.json"))
@@ -32,7 +32,7 @@ def test_small_files_are_written_listed_read_and_removed(bucket: str) -> None:
     ]
     assert storage.read_json(storage.join(folder, "c+d.json")) == {"name": "c+d.json"}
     with pytest.raises(StorageError, match="already holds files"):
-        storage.refuse_used(folder)
+        publishing.refuse_used(folder)
     storage.remove(folder)
     assert not storage.exists(folder)
     assert storage.list_files(folder) == []
@@ -69,7 +69,7 @@ def test_a_folder_goes_up_and_comes_down(bucket: str, tmp_path: Path) -> None:
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "weights").write_bytes(b"\x00" * 100_000)
     (folder / "manifest.json").write_text("{}")
-    storage.publish(folder, uri, "manifest.json")
+    publishing.publish(folder, uri, "manifest.json")
     storage.download(uri, tmp_path / "down")
     for name in ("deep/weights", "manifest.json"):
         assert (tmp_path / "down" / name).read_bytes() == (folder / name).read_bytes()

@@ -14,6 +14,7 @@ from jobs.label_map import read_label_map
         '{"Net, old": "Net", "closed": "", "gone": null}',
         '\ufeffold,new\n"Net, old",Net\nclosed,\n\ngone,\n',
         '"Net, old",Net\nclosed,\ngone,\n',
+        'old, new\n"Net, old", Net\nclosed, \ngone, \n',
     ],
 )
 def test_a_map_is_json_or_csv_and_an_empty_name_drops(tmp_path: Path, content: str) -> None:
@@ -29,7 +30,7 @@ def test_no_map_renames_nothing() -> None:
     ("content", "sentence"),
     [
         (b'{"a": 1}', "the new name of 'a' is 1; give a string, or null"),
-        (b'["a"]', "holds no JSON object"),
+        (b'["a"]', "has 1 columns; give two"),
         (b'{"a": ', "is not valid JSON"),
         (b"a,b,c\n", "'a,b,c' has 3 columns; give two"),
         (b"a,b\na,c\n", "gives 'a' two new names"),

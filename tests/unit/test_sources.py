@@ -115,6 +115,33 @@ def test_a_file_that_breaks_in_the_middle_or_lacks_a_column_is_named(tmp_path: P
         read(source, ["team"])
 
 
+def test_a_file_of_no_rows_is_a_good_file(tmp_path: Path) -> None:
+    put(tmp_path / "a.parquet")
+    with pq.ParquetWriter(tmp_path / "b.parquet", pq.read_schema(tmp_path / "a.parquet")):
+        pass
+    put(tmp_path / "c.parquet", rows=0)
+    source = open_source(str(tmp_path))
+    assert len(source.files) == 3
+    assert len(read(source)) == 2
+
+
+def test_long_texts_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a.parquet", text=[f"{k} " * 500 for k in range(1000)])
+    monkeypatch.setattr(sources, "BATCH_BYTES", 100_000)
+    (part,) = (part for chunk in open_source(str(tmp_path)).chunks() for part in chunk)
+    sizes = [table.num_rows for table in read_part(FS, "parquet", part)]
+    assert sum(sizes) == 1000
+    assert 64 <= max(sizes) < 200
+
+
+def test_a_place_that_is_called_like_a_glob_is_found(tmp_path: Path) -> None:
+    put(tmp_path / "exp[1]" / "a*.parquet")
+    assert len(read(open_source(f"{tmp_path}/exp[1]"))) == 2
+    assert len(read(open_source(f"{tmp_path}/exp[1]/a*.parquet"))) == 2
+    with pytest.raises(DataError, match="matches no file"):
+        open_source(f"{tmp_path}/*[abc")
+
+
 def test_the_schema_is_that_of_most_files(tmp_path: Path) -> None:
     put(tmp_path / "a.parquet", other=[1])
     put(tmp_path / "b.parquet")

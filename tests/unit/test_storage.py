@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from cluster import liveness, storage
+from cluster import liveness, publishing, storage
 from cluster.errors import StorageError
 
 BUCKET = "s3://bucket"
@@ -218,12 +218,12 @@ def test_what_holds_anything_is_refused_and_what_is_empty_is_not(
     write(tmp_path, file="x")
     write(bucket, used__a="x")
     (tmp_path / "empty").mkdir()
-    storage.refuse_used(f"{tmp_path}/empty")
-    storage.refuse_used(f"{tmp_path}/away")
-    storage.refuse_used(f"{BUCKET}/away")
+    publishing.refuse_used(f"{tmp_path}/empty")
+    publishing.refuse_used(f"{tmp_path}/away")
+    publishing.refuse_used(f"{BUCKET}/away")
     for uri in (f"{tmp_path}/hidden", f"{tmp_path}/file", f"{BUCKET}/used"):
         with pytest.raises(StorageError, match=rf"--report {uri} already holds files; give a new"):
-            storage.refuse_used(uri, "report")
+            publishing.refuse_used(uri, "report")
 
 
 # Publishing.
@@ -231,7 +231,7 @@ def test_what_holds_anything_is_refused_and_what_is_empty_is_not(
 
 def test_a_staged_folder_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "new" / "bundle"
-    with storage.staging(str(target), ["done.json"]) as stage:
+    with publishing.staging(str(target), ["done.json"]) as stage:
         write(Path(stage), **{"a": "1", "sub__b": "2", "done.json": "{}"})
         assert not target.exists()
         assert Path(stage).parent == target.parent  # on one file system: a rename is one step
@@ -243,7 +243,7 @@ def test_a_staged_folder_appears_whole_and_only_at_the_end(tmp_path: Path) -> No
 
 
 def test_a_stage_in_progress_is_hidden_from_readers(tmp_path: Path) -> None:
-    with storage.staging(f"{tmp_path}/bundle", ["a"]) as stage:
+    with publishing.staging(f"{tmp_path}/bundle", ["a"]) as stage:
         write(Path(stage), a="1")
         assert storage.list_files(str(tmp_path)) == []
     assert len(storage.list_files(str(tmp_path))) == 1
@@ -254,7 +254,7 @@ def test_an_exception_publishes_nothing_and_leaves_nothing(
     error: type[BaseException], tmp_path: Path
 ) -> None:
     def build() -> None:
-        with storage.staging(f"{tmp_path}/bundle", ["a"]) as stage:
+        with publishing.staging(f"{tmp_path}/bundle", ["a"]) as stage:
             write(Path(stage), a="1")
             raise error("in the middle")
 
@@ -266,7 +266,7 @@ def test_an_exception_publishes_nothing_and_leaves_nothing(
 def test_without_every_commit_file_nothing_is_published(tmp_path: Path) -> None:
     with (
         pytest.raises(StorageError, match=r"bundle was not published: b, c was not written"),
-        storage.staging(f"{tmp_path}/bundle", ["a", "b", "c"]) as stage,
+        publishing.staging(f"{tmp_path}/bundle", ["a", "b", "c"]) as stage,
     ):
         write(Path(stage), a="1")
     assert list(tmp_path.iterdir()) == []
@@ -274,7 +274,7 @@ def test_without_every_commit_file_nothing_is_published(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_replaced_and_a_used_one_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with storage.staging(f"{tmp_path}/empty", ["a"]) as stage:
+    with publishing.staging(f"{tmp_path}/empty", ["a"]) as stage:
         write(Path(stage), a="1")
     assert tree(tmp_path) == {"empty/a": "1"}
 
@@ -282,7 +282,7 @@ def test_an_empty_folder_is_replaced_and_a_used_one_is_left_as_it_is(tmp_path: P
     for name in ("used", "file"):
         with (
             pytest.raises(StorageError, match=f"{name} was not published"),
-            storage.staging(f"{tmp_path}/{name}", ["a"]) as stage,
+            publishing.staging(f"{tmp_path}/{name}", ["a"]) as stage,
         ):
             write(Path(stage), a="new")
     assert tree(tmp_path) == {"empty/a": "1", "used/kept": "old", "file": "old"}
@@ -292,7 +292,7 @@ def test_a_place_where_nothing_can_be_made_is_refused(tmp_path: Path) -> None:
     write(tmp_path, file="x")
     with (
         pytest.raises(StorageError, match=r"below cannot be written: Not a directory"),
-        storage.staging(f"{tmp_path}/file/below", []),
+        publishing.staging(f"{tmp_path}/file/below", []),
     ):
         raise AssertionError("there was a stage")
 
@@ -301,7 +301,7 @@ def test_in_object_storage_a_stage_is_the_place_itself_and_is_cleared_on_failure
     bucket: Path,
 ) -> None:
     def build(fail: bool) -> None:
-        with storage.staging(f"{BUCKET}/run", ["done"]) as stage:
+        with publishing.staging(f"{BUCKET}/run", ["done"]) as stage:
             assert stage == f"{BUCKET}/run"
             storage.write_bytes(f"{stage}/a", b"1")
             if fail:
@@ -330,12 +330,21 @@ def test_what_a_killed_run_left_is_removed_by_the_next(
     if where == "local":
         uri, remains = f"{tmp_path}/run", tmp_path / ".run.0123abcd.partial"
     write(remains, half="written")
-    (remains / storage.SIGN).write_bytes(dead())
-    storage.refuse_used(uri)
-    with storage.staging(uri, ["done"]) as stage:
-        assert tree(remains) in ({}, {storage.SIGN: liveness.sign().decode()})
+    (remains / publishing.SIGN).write_bytes(dead())
+    publishing.refuse_used(uri)
+    with publishing.staging(uri, ["done"]) as stage:
+        assert tree(remains) in ({}, {publishing.SIGN: liveness.sign(["done"]).decode()})
         storage.write_bytes(f"{stage}/done", b"1")
     assert tree(bucket / "run" if where != "local" else tmp_path / "run") == {"done": "1"}
+
+
+def test_a_folder_that_was_whole_before_its_writer_died_is_kept(bucket: Path) -> None:
+    sign = json.loads(dead()) | {"commit": ["done"]}
+    write(bucket / "run", done="1", a="2")
+    (bucket / "run" / publishing.SIGN).write_text(json.dumps(sign))
+    with pytest.raises(StorageError, match="already holds files"):
+        publishing.refuse_used(f"{BUCKET}/run")
+    assert tree(bucket / "run")["done"] == "1"
 
 
 @pytest.mark.parametrize("where", ["object storage", "local"])
@@ -346,16 +355,16 @@ def test_a_folder_that_another_run_is_writing_is_left_alone(
     if where == "local":
         uri, other = f"{tmp_path}/run", tmp_path / ".run.0123abcd.partial"
     write(other, half="written")
-    (other / storage.SIGN).write_bytes(liveness.sign())
+    (other / publishing.SIGN).write_bytes(liveness.sign())
     if where == "local":
-        with storage.staging(uri, []):
+        with publishing.staging(uri, []):
             pass
     else:
         with pytest.raises(StorageError, match="is being written by another run"):
-            storage.refuse_used(uri)
+            publishing.refuse_used(uri)
         with (
             pytest.raises(StorageError, match="is being written by another run"),
-            storage.staging(uri, []),
+            publishing.staging(uri, []),
         ):
             raise AssertionError("there was a stage")
     assert tree(other)["half"] == "written"
@@ -392,8 +401,8 @@ def test_a_finished_folder_is_published_whole_and_stays_where_it_was(
 ) -> None:
     files = {"a.bin": "1", "sub__b": "2", "done.json": "{}"}
     source = write(tmp_path / "source", **files)
-    storage.publish(source, f"{tmp_path}/there", "done.json")
-    storage.publish(source, f"{BUCKET}/there", "done.json")
+    publishing.publish(source, f"{tmp_path}/there", "done.json")
+    publishing.publish(source, f"{BUCKET}/there", "done.json")
     assert tree(tmp_path / "there") == tree(bucket / "there") == tree(source)
     assert len(tree(source)) == 3
 
@@ -401,7 +410,7 @@ def test_a_finished_folder_is_published_whole_and_stays_where_it_was(
 def test_a_folder_without_its_commit_file_is_not_published(tmp_path: Path) -> None:
     source = write(tmp_path / "source", a="1")
     with pytest.raises(StorageError, match=r"was not published: done\.json was not written"):
-        storage.publish(source, f"{tmp_path}/there", "done.json")
+        publishing.publish(source, f"{tmp_path}/there", "done.json")
     assert not (tmp_path / "there").exists()
 
 
@@ -417,7 +426,7 @@ def test_in_object_storage_the_commit_file_is_written_after_all_others(
         copy(*streams)  # type: ignore[arg-type]
 
     monkeypatch.setattr(storage.shutil, "copyfileobj", watched)
-    storage.upload(source, f"{BUCKET}/run", last="a.json")
+    publishing.upload(source, f"{BUCKET}/run", last="a.json")
     assert seen[-1] == ["run/m", "run/z/y"]
     assert tree(bucket) == {"run/a.json": "{}", "run/m": "1", "run/z/y": "2"}
 
