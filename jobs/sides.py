@@ -23,6 +23,8 @@ REJECTED = pa.schema(
     {"source_file": pa.string(), "reason": pa.string(), "text": pa.string(), "label": pa.string()}
 )
 CONFLICTING_TEXTS = pa.schema({"text_id": pa.uint64(), "text": pa.string()})
+# Small enough that whoever reads a part can share it out evenly.
+GROUP_ROWS = BATCH_ROWS // 2
 DICTIONARIES = ("label", "reason", "source_file", "split")
 SAMPLE = pa.schema({"text": pa.string(), "split": pa.string()})
 # Reasons that only the whole of the data can give; they go on where those of records end.
@@ -250,7 +252,7 @@ class _Chunk:
 
 
 class _File:
-    """A Parquet file that is written in row groups of BATCH_ROWS at least."""
+    """A Parquet file in row groups of about GROUP_ROWS, however few rows come at a time."""
 
     def __init__(self, folder: str, name: str) -> None:
         self.fs, path = storage.filesystem(folder)
@@ -284,7 +286,7 @@ class _File:
                 compression="zstd",
                 use_dictionary=[n for n in table.schema.names if n in DICTIONARIES],
             )
-        self._writer.write_table(table)
+        self._writer.write_table(table, row_group_size=GROUP_ROWS)
 
 
 def write_part(table: pa.Table, folder: str, name: str, *, group_rows: int | None = None) -> None:

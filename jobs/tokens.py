@@ -32,7 +32,7 @@ from jobs.sources import Part, open_source, read_part
 
 INDEX = "index.json"
 SHARD_ROWS = 8192
-TASK_ROWS = 4 * SHARD_ROWS
+TASK_ROWS = 2 * SHARD_ROWS
 OTHER_RUN_S = 2.0  # between two looks at what another run is making
 
 

@@ -25,7 +25,7 @@ from tests.benchmarks.memory import MIB, Watch
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (1_000_000, 3_000_000, 10_000_000)
 AT_EACH_SIZE = ("prepare", "prepare-command", "ray-split", "duckdb", "duckdb-plain")
-TOKEN_ROWS = 200_000
+TOKEN_ROWS = 600_000
 IDLE = "switchyard benchmark: idle"
 MARK = "SWITCHYARD_BENCHMARK"
 LEAVE = 1 << 30  # bytes of memory that a side must leave to the machine

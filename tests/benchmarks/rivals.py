@@ -21,7 +21,7 @@ from tests.benchmarks import source
 
 CPUS = 2
 BATCH = 8192
-REPEATS = 5
+REPEATS = 3
 WARM_ROWS = 1000
 MAX_TOKENS = 128
 
