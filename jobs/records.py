@@ -84,11 +84,10 @@ def require_columns(
     dictionary-encoded.
     """
     read = [*columns.text, *([columns.label] if labelled else [])]
-    missing = [
-        name
-        for name in [*read, *([columns.id] if columns.id else [])]
-        if name not in source.schema.names
-    ]
+    # The split column is used where it is there, unless someone asked for it by name.
+    split = columns.split if labelled and "split" in columns.model_fields_set else None
+    others = [name for name in (columns.id, split) if name is not None]
+    missing = [name for name in [*read, *others] if name not in source.schema.names]
     if missing:
         raise DataError(
             f"--{key} {source.uri} has no column {', '.join(map(repr, missing))}. It has: "

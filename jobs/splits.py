@@ -11,8 +11,10 @@ several, the one that is held out most has it and the others are leaks. A text t
 prepared data holds stays on the side where it was.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
@@ -156,11 +158,12 @@ def quota(texts: int, validation: float, test: float) -> tuple[int, int]:
     floor: a class with at least three texts stands in every split whose share is not zero, and a
     class always keeps one text to train on.
     """
-    shares = (1.0 - validation - test, validation, test)
+    # As they were written: 0.1 · 30 is 3, where floats may come out a hair under it.
+    asked = [Fraction(str(share)) for share in (validation, test)]
+    shares = (1 - sum(asked), *asked)
     exact = [share * texts for share in shares]
-    # A share such as 0.1 · 30 may come out a hair under 3.
-    whole = [int(value + 1e-9) for value in exact]
-    by_remainder = sorted(range(3), key=lambda k: (-(round(exact[k] - whole[k], 9)), k))
+    whole = [math.floor(value) for value in exact]
+    by_remainder = sorted(range(3), key=lambda k: (whole[k] - exact[k], k))
     for k in by_remainder[: texts - sum(whole)]:
         whole[k] += 1
     wanted = [k for k in (VALIDATION, TEST) if shares[k] > 0] if texts >= 3 else []

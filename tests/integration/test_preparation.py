@@ -164,6 +164,7 @@ def test_several_text_columns_are_joined_by_a_newline(tmp_path: Path) -> None:
         ([{"text": "a", "label": "x"}, {"text": "b", "label": "x"}], {}, "one label only, 'x'"),
         ([{"text": None, "label": "x"}], {}, "no usable row (1 × null text)"),
         ([{"text": "a", "label": "x"}], {"label": "team"}, "no column 'team'. It has: text, label"),
+        ([{"text": "a", "label": "x"}], {"split": "fold"}, "no column 'fold'. It has: text, label"),
         ([{"text": "a", "label": 0.5}], {}, "the column 'label' holds double"),
     ],
 )

@@ -116,6 +116,9 @@ def test_a_class_keeps_a_text_to_train_on_and_three_texts_reach_every_split(
         (1000, 0.0, 0.0, (0, 0)),
         (1000, 0.6, 0.3, (600, 300)),
         (10_000_000, 0.1, 0.2, (1_000_000, 2_000_000)),
+        # Of very many texts too the remainders decide: .6, .3 and .1; .5, .25 and .25.
+        (11_111_111_111, 0.3, 0.1, (3_333_333_333, 1_111_111_111)),
+        (99_999_999_995, 0.15, 0.15, (14_999_999_999, 14_999_999_999)),
     ],
 )
 def test_quotas_worked_out_by_hand(
