@@ -19,7 +19,7 @@ from cluster.errors import DataError
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, hashes
 from jobs.key_files import KEY, KeyFile, Keys, merge_keys, rows_uri, write_keys, write_rows
-from jobs.records import REASONS, Parsed, parse
+from jobs.records import REASONS, Parsed, parse, strings
 from jobs.settings import Columns
 from jobs.sources import BadFile, Part, Source, base, read_part
 from jobs.splits import FREE, TEST, VALIDATION
@@ -177,6 +177,7 @@ def _write_keys(
         except DataError as error:
             # Told, not raised: Ray would print a stack trace over the sentence.
             mistake = str(error)
+            break
     merged = merge_keys(keys)
     ids, reasons = zip(*rows, strict=True) if rows else ((), ())
     write_rows(
@@ -208,11 +209,11 @@ def _keys(
     """The keys of a part, table by table; ids and reasons of all rows are added to `seen`."""
     fs, _ = storage.filesystem(how.uri)
     for table in read_part(fs, how.format, part, how.names):
-        parsed = _parsed(table, how, part.file.path, found)
+        parsed, given = _parsed(table, how, part.file.path)
+        found.renamed |= how.renamed.keys() & set(parsed.old_labels)
         for code, rows in enumerate(np.bincount(parsed.reasons, minlength=len(REASONS))):
             if code and rows:
                 found.rejected[REASONS[code]] += int(rows)
-        given = given_sides(table, how, part.file.path)
         fit = parsed.fit
         names = parsed.labels.dictionary.to_pylist()
         codes = parsed.labels.indices.fill_null(0).to_numpy()[fit]
@@ -228,8 +229,8 @@ def _keys(
         yield keys
 
 
-def _parsed(table: pa.Table, how: Reading, path: str, found: Inventory) -> Parsed:
-    """The rows of a table; BadFile where a column cannot be understood.
+def _parsed(table: pa.Table, how: Reading, path: str) -> tuple[Parsed, splits.Sides]:
+    """The rows of a table and the sides they come with; BadFile where a column is not understood.
 
     Bytes that are not UTF-8 show as well: what is not plain is decoded.
     """
@@ -237,11 +238,10 @@ def _parsed(table: pa.Table, how: Reading, path: str, found: Inventory) -> Parse
         parsed = parse(table, how.columns, renamed=how.renamed)
         if parsed.ids is not None:
             parsed.ids.cast(how.id_type)
+        return parsed, given_sides(table, how, path)
+    # What Arrow raises for types that it cannot turn into text, and Python for bytes that are none.
     except (pa.ArrowException, ValueError, NotImplementedError) as error:
         raise BadFile(path, f"holds a column that cannot be read: {error}.") from None
-    if how.renamed:
-        found.renamed |= how.renamed.keys() & set(parsed.old_labels)
-    return parsed
 
 
 def label_ids(names: Sequence[str]) -> Hashes:
@@ -253,20 +253,15 @@ def given_sides(table: pa.Table, how: Reading, path: str) -> splits.Sides:
     """int8 [rows]: the side that each row comes with; DataError for one that is not known."""
     if how.columns.split is None:
         return np.full(table.num_rows, how.given, np.int8)
-    coded = table[how.columns.split].combine_chunks()
-    if isinstance(coded, pa.ChunkedArray):
-        coded = coded.combine_chunks()
-    if not pa.types.is_dictionary(coded.type):
-        coded = coded.dictionary_encode()
-    values = coded.dictionary.to_pylist()
-    used = [values[code] for code in coded.indices.unique().drop_null().to_pylist()]
-    unknown = [value for value in used if str(value).strip().lower() not in GIVEN]
+    coded = strings(table[how.columns.split]).dictionary_encode()
+    values = [value.strip().lower() for value in coded.dictionary.to_pylist()]
+    unknown = [name for name in coded.dictionary.to_pylist() if name.strip().lower() not in GIVEN]
     if coded.null_count or unknown:
         raise DataError(
             f"{path}: the column {how.columns.split!r} holds "
             f"{repr(unknown[0]) if unknown else 'nulls'}; it may hold train, validation and test. "
             "If it is no split, leave it out with --columns.split none."
         )
-    sides = np.array([GIVEN.get(str(v).strip().lower(), FREE) for v in values], np.int8)
+    sides = np.array([GIVEN[value] for value in values], np.int8)
     found: splits.Sides = sides[coded.indices.to_numpy(zero_copy_only=False)]
     return found

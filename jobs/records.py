@@ -204,7 +204,7 @@ def _judge_texts(texts: pa.StringArray, reasons: npt.NDArray[np.int8]) -> npt.ND
 
 
 def _text(table: pa.Table, names: Sequence[str]) -> pa.StringArray:
-    joined, *others = [_strings(table[name]) for name in names]
+    joined, *others = [strings(table[name]) for name in names]
     # Not null_handling="skip": there pyarrow 26 leaves out rows in which all are null.
     for column in others:
         both = pc.binary_join_element_wise(joined, column, "\n")
@@ -217,7 +217,7 @@ def _labels(
 ) -> tuple[pa.DictionaryArray, npt.NDArray[np.int8], tuple[str, ...]]:
     """Labels under their new names; per row NULL_LABEL, EMPTY_LABEL, DROPPED_LABEL or FIT; and
     the old names that occur."""
-    coded = _strings(column).dictionary_encode()
+    coded = strings(column).dictionary_encode()
     old = coded.dictionary.to_pylist()
     new = [renamed.get(name, name) for name in old]
     verdicts = np.array([*map(_verdict, old, new), NULL_LABEL], np.int8)
@@ -240,7 +240,8 @@ def _verdict(old: str, new: str) -> int:
     return FIT if new.strip() else DROPPED_LABEL
 
 
-def _strings(column: pa.ChunkedArray) -> pa.StringArray:
+def strings(column: pa.ChunkedArray) -> pa.StringArray:
+    """A column as text, whatever kind of strings or numbers it holds."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     found = column.cast(pa.string()).combine_chunks()

@@ -4,7 +4,7 @@ It asks `jobs.balance` for the plan of every strategy; it draws no row.
 """
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +59,8 @@ def _spread(after: Ints, there: npt.NDArray[np.bool_]) -> list[int]:
 
 
 def _choices() -> Iterator[Balance]:
-    for strategy in get_args(Balance.model_fields["strategy"].annotation):
-        yield Balance(strategy=strategy)
+    for strategy in balance.STRATEGIES:
+        yield Balance.model_validate({"strategy": strategy})
         if strategy == "undersample":
-            yield Balance(strategy=strategy, min_rows=1)
-            yield Balance(strategy=strategy, max_ratio=10)
+            yield Balance(strategy="undersample", min_rows=1)
+            yield Balance(strategy="undersample", max_ratio=10)
