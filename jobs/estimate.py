@@ -95,7 +95,7 @@ def _measure(
     from jobs.classifier.batches import batches, plan_epoch
     from jobs.classifier.encoding import Encoder
     from jobs.classifier.labels import Labels
-    from jobs.classifier.loop import step_for_timing
+    from jobs.classifier.step import step_for_timing
     from jobs.classifier.text import text_ids
     from jobs.trainer import recipe_of
 

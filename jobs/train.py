@@ -17,7 +17,7 @@ from cluster import command, publishing, resources, session, storage
 from cluster.errors import DataError, SettingError
 from cluster.resources import Plan
 from cluster.storage import OutputUri
-from jobs import balance, estimate, trainer
+from jobs import balance, bundles, estimate, trainer
 from jobs.classifier import bundle, network
 from jobs.prepared import Prepared, open_prepared
 from jobs.settings import Data, PreparedData
@@ -56,7 +56,7 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     stores = trainer.token_stores(prepared, training)
     best, last, checkpoint = trainer.fit(training, prepared, plan, settings.output, stores)
     with checkpoint.as_directory() as folder:
-        metrics = trainer.make_bundle(
+        metrics = bundles.make_bundle(
             training, prepared, Path(folder), settings.output, _validation(prepared)
         )
     return _summary(settings, plan, (best, last), metrics)

@@ -7,21 +7,19 @@ trial of a search can call it too.
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cluster import command, publishing, resources, storage
+from cluster import command
 from cluster.resources import Plan
 from cluster.session import say
-from jobs import balance, evaluation, tokens
-from jobs.classifier import bundle, loop, network, precision
-from jobs.classifier.checkpoint import weights
-from jobs.classifier.loop import Metrics, Recipe, WriteCheckpoint
-from jobs.classifier.predictor import Predictor
+from jobs import balance, tokens
+from jobs.classifier import loop, network, precision
+from jobs.classifier.loop import Metrics, WriteCheckpoint
+from jobs.classifier.recipe import Recipe
 from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
 from jobs.settings import Balance, Data, Model, Optim, Scaling, Train
@@ -100,13 +98,13 @@ def train_worker(
         rank,
         world,
     )
-    torch.manual_seed(seed + 1 + rank)  # dropout differs between ranks
     loop.train(
         model,
         feed,
         recipe_of(settings, device),
         report=report,
         device=device,
+        seed=seed,
         class_weights=_tensor(balanced.class_weights),
         logit_offsets=_tensor(balanced.logit_offsets),
         focal_gamma=balanced.focal_gamma,
@@ -205,57 +203,3 @@ def fit(
         raise result.error
     checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["macro_f1"])
     return dict(metrics), dict(result.metrics), checkpoint
-
-
-def make_bundle(
-    settings: Training,
-    prepared: Prepared,
-    weights_folder: Path,
-    output: str,
-    validation: tuple[list[str], list[str]],
-) -> dict[str, Any]:
-    """Builds, measures on the validation rows, and publishes the bundle; its metrics.
-
-    The bundle is made twice: once to answer the validation rows as users will see it answer,
-    and then with the figures of those answers.
-    """
-    names = prepared.labels.names
-    folder = network.model_folder(settings.model.name)
-    model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0)
-    model.load_state_dict(weights(weights_folder))
-    counts = prepared.counts("train")
-    prior = balanced_plan(settings, counts).prior
-    about = bundle.About(
-        labels=list(names),
-        max_tokens=settings.model.max_tokens,
-        text_columns=prepared.text_columns,
-        training_prior=None if prior is None else prior.tolist(),
-        natural_prior=(counts / counts.sum()).tolist(),
-        decision_offset=[0.0] * len(names),
-        configuration=command.dotted(settings),
-        data={"uri": prepared.uri, "labels_map": prepared.manifest["labels_map"]},
-        manifest_digest=prepared.digest,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=bundle.versions(),
-    )
-    with tempfile.TemporaryDirectory() as temporary:
-        draft = Path(temporary) / "draft"
-        bundle.write(
-            draft, network=model, tokenizer_folder=folder, about=about, metrics={}, card=""
-        )
-        texts, labels = validation
-        answers = Predictor(draft, threads=resources.threads_per_node()).predict(texts)
-        truth = prepared.labels.encode(labels, where="the validation split")
-        metrics = evaluation.figures(truth, answers, names)
-        finished = Path(temporary) / "bundle"
-        card = bundle.card(about, metrics, labels=names, title="Ticket router")
-        bundle.write(
-            finished,
-            network=model,
-            tokenizer_folder=folder,
-            about=about,
-            metrics=metrics,
-            card=card,
-        )
-        publishing.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
-    return metrics

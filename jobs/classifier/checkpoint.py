@@ -1,4 +1,7 @@
-"""What a training run writes down to go on from: weights, optimizer, random state, position."""
+"""What a training run writes down to go on from: weights, optimizer, position.
+
+No random state: what is random in a step follows from the seed and the position.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -34,18 +37,17 @@ def write(
         {name: value.contiguous() for name, value in network.state_dict().items()},
         str(folder / WEIGHTS),
     )
-    state = {"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}
+    state = {"optimizer": optimizer.state_dict()}
     torch.save(state, folder / _STATE)
     about = {"position": asdict(position), "metrics": metrics}
     (folder / _POSITION).write_text(json.dumps(about, indent=1))
 
 
 def read(folder: Path, *, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Restores network, optimizer and random state in place; where to go on."""
+    """Restores network and optimizer in place; where to go on."""
     network.load_state_dict(load_file(str(folder / WEIGHTS)))
     state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
     return Position(**json.loads((folder / _POSITION).read_text())["position"])
 
 

@@ -17,10 +17,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from jobs.classifier import checkpoint
 from jobs.classifier.batches import Batch, batches
 from jobs.classifier.checkpoint import Position
-from jobs.classifier.loop import Recipe, train, validate
+from jobs.classifier.loop import train, validate
 from jobs.classifier.losses import cross_entropy_sum
 from jobs.classifier.network import new_network
 from jobs.classifier.optimizer import make_optimizer, rate_factor
+from jobs.classifier.recipe import Recipe
 from tests.unit.memory import MemoryFeed, separable
 
 CPU = torch.device("cpu")
@@ -42,11 +43,11 @@ def run(
     dropout: float = 0.1,
     seed: int = 0,
     keep: Path | None = None,
+    network: Any = None,
     **about: Any,
 ) -> tuple[Any, list[dict[str, float]]]:
     """The trained network, and what was reported without the clocks; checkpoints go to `keep`."""
-    network = new_network(model, NAMES, dropout=dropout, seed=seed)
-    torch.manual_seed(seed + 1)
+    network = network or new_network(model, NAMES, dropout=dropout, seed=seed)
     reports: list[dict[str, float]] = []
 
     def report(metrics: dict[str, float], write: Any) -> None:
@@ -56,7 +57,7 @@ def run(
             folder.mkdir()
             write(folder)
 
-    train(network, given or feed(), recipe, report=report, device=CPU, **about)
+    train(network, given or feed(), recipe, report=report, device=CPU, seed=seed, **about)
     return network, reports
 
 
@@ -147,8 +148,11 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_weights_of_an_undist
     undisturbed, tiny_model: Path
 ) -> None:
     network, reports, folder = undisturbed
-    # Another head, another random state: all of it must come from the checkpoint.
-    resumed, rest = run(tiny_model, seed=99, given=feed(), resume=folder / "1")
+    # Another head, another random state: the first comes from the checkpoint, the second from
+    # the seed of the run and the position.
+    other = new_network(tiny_model, NAMES, dropout=0.1, seed=99)
+    torch.manual_seed(99)
+    resumed, rest = run(tiny_model, network=other, given=feed(), resume=folder / "1")
     assert [report.pop("resumed_epoch") for report in rest] == [1.0] * len(rest)
     assert rest == [{k: v for k, v in r.items() if k != "resumed_epoch"} for r in reports[1:]]
     assert_same_weights(resumed, network)
