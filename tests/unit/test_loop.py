@@ -47,7 +47,9 @@ def run(
     **about: Any,
 ) -> tuple[Any, list[dict[str, float]]]:
     """The trained network, and what was reported without the clocks; checkpoints go to `keep`."""
-    network = network or new_network(model, NAMES, dropout=dropout, seed=seed)
+    network = (
+        network if network is not None else new_network(model, NAMES, dropout=dropout, seed=seed)
+    )
     reports: list[dict[str, float]] = []
 
     def report(metrics: dict[str, float], write: Any) -> None:
