@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from cluster import storage
+from jobs import comparison
 from jobs.classifier import metrics
 from jobs.classifier.encoding import Encoder, pad
 from jobs.classifier.labels import Labels
@@ -26,16 +27,19 @@ _FORWARD_ROWS = 64
 def measure(
     prepared_uri: str, names: Sequence[str], model_name: str, max_tokens: int, asked: str, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """name → accuracy, macro_f1, macro_recall, per_class, fitted_on.
+    """name → accuracy, macro_f1, macro_recall, per_class, fitted_on, mcnemar.
 
-    `asked` is a Parquet file with the columns text and label: the rows to be judged on.
+    `asked` is a Parquet file with the columns text, label and predicted: the rows to be judged on,
+    and the answers of the model, against which McNemar's test holds those of each baseline.
     """
     labels = Labels(tuple(names))
     texts, truth_names = _sample(prepared_uri, seed)
     train = labels.encode(truth_names, where="the training split")
     fs, path = storage.filesystem(asked)
-    questions = pq.read_table(path, columns=["text", "label"], filesystem=fs).to_pydict()
+    read = ["text", "label", "predicted"]
+    questions = pq.read_table(path, columns=read, filesystem=fs).to_pydict()
     truth = labels.encode(questions["label"], where="the source")
+    right = labels.encode(questions["predicted"], where="the predictions") == truth
     majority = np.full(len(truth), int(np.bincount(train).argmax()))
     found = {
         "majority": majority,
@@ -45,7 +49,9 @@ def measure(
         ),
     }
     return {
-        name: _figures(truth, predicted, names, len(train)) for name, predicted in found.items()
+        name: _figures(truth, predicted, names, len(train))
+        | {"mcnemar": comparison.mcnemar(right, predicted == truth)}
+        for name, predicted in found.items()
     }
 
 

@@ -1,30 +1,36 @@
 """Judges a bundle on labelled rows: figures per class, baselines beside them, a report.
 
     python -m jobs.evaluate --bundle /runs/first/bundle --source /data/prepared/test \\
-        --output /runs/first/test
+        --output /runs/first/test --against /runs/earlier/bundle
 """
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from cluster import command, publishing, resources, session, storage
-from cluster.errors import DataError
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
-from jobs import answers, baselines, evaluation
-from jobs.classifier import bundle, metrics
-from jobs.classifier.labels import Labels
+from jobs import answers, baselines, evaluation, judged, printed
+from jobs.classifier import bundle
 from jobs.prepared import open_prepared
-from jobs.records import parse, require_columns, require_same_columns
+from jobs.records import require_columns, require_same_columns
 from jobs.report import evaluation_html
 from jobs.settings import Columns
-from jobs.sources import base, open_source
+from jobs.sources import Source, base, open_source
+
+_HEADLINE = (
+    "rows",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "weighted_f1",
+    "rarest_third_recall",
+    "calibration_error",
+    "coverage",
+    "answered_accuracy",
+)
 
 
 class Evaluate(command.Settings):
@@ -36,6 +42,9 @@ class Evaluate(command.Settings):
     columns: Columns = Columns()
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "fp32", description="number format of the answers; auto: bf16 where it is fast"
+    )
+    against: Uri | None = Field(
+        None, description="another bundle, to answer the same rows: a paired test of the two"
     )
     baselines: bool = Field(
         True, description="fit and judge the baselines on the data the bundle was trained on"
@@ -52,15 +61,20 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
     columns = columns.model_copy(update={"id": "id" if has_id else columns.id})
     require_columns(source, columns)
     require_same_columns(source)
+    other = _other(settings, source, about, columns)
     session.connect()
     session.streaming_context(preserve_order=True)
     session.require_everywhere(settings.bundle, "bundle")
     session.require_everywhere(base(settings.source), "source")
+    if other is not None:
+        session.require_everywhere(other.uri, "against")
     with publishing.staging(settings.output, ["metrics.json"]) as folder:
         predictions = storage.join(folder, "predictions.parquet")
-        rows = answers.answered(source, settings.bundle, columns, settings.precision)
-        table, rejected = _write(rows, columns, predictions, _renamed(about))
-        found, matrix = _figures(table, about)
+        rows = answers.answered(source, settings.bundle, columns, settings.precision, other)
+        table, rejected = judged.write(rows, columns, predictions, judged.renames(about))
+        found, matrix = judged.figures(table, about)
+        if other is not None:
+            found["against"] = judged.against(table, about, other)
         if settings.baselines:
             found["baselines"] = _baselines(about, predictions)
         report = evaluation_html(
@@ -72,78 +86,38 @@ def evaluate(settings: Evaluate) -> dict[str, Any]:
         )
         storage.write_bytes(storage.join(folder, "report.html"), report.encode())
         storage.write_json(storage.join(folder, "metrics.json"), found)
+    _tell(found)
+    return {"output": settings.output, "rejected": rejected} | _headline(found)
+
+
+def _other(
+    settings: Evaluate, source: Source, about: bundle.About, columns: Columns
+) -> answers.Other | None:
+    """The bundle of --against; `columns` are those that the judged one reads."""
+    if settings.against is None:
+        return None
+    its = answers.about_bundle(settings.against)
+    read = answers.other_columns(source, settings.columns, about, its, key="source")
+    require_columns(source, read, labelled=False)
+    if read.text != columns.text:
+        say(f"The bundle of --against reads its texts from {', '.join(read.text)}.")
+    return answers.Other(settings.against, its, read)
+
+
+def _tell(found: dict[str, Any]) -> None:
     print(evaluation.table(found))
-    headline = (
-        "rows",
-        "accuracy",
-        "balanced_accuracy",
-        "macro_f1",
-        "weighted_f1",
-        "calibration_error",
-        "coverage",
-    )
-    return {"output": settings.output, "rejected": rejected} | {k: found[k] for k in headline}
+    print(f"\n{printed.summary(found)}")
+    if "against" in found:
+        print(f"\n{printed.against(found['against'], found)}")
 
 
-def _renamed(about: bundle.About) -> dict[str, str]:
-    """Old label → new, as the training data was renamed; labels that the bundle knows stay."""
-    renamed: dict[str, str] = about.data.get("labels_map", {})
-    return {old: new for old, new in renamed.items() if old not in about.labels}
-
-
-def _write(rows: Any, columns: Columns, uri: str, renamed: dict[str, str]) -> tuple[pa.Table, int]:
-    """Writes predictions.parquet as the answers come, in the order of the source.
-
-    Gives the columns label, predicted, score, abstained of all rows, and how many rows had no
-    usable text or label and were left out.
-    """
-    fs, path = storage.filesystem(uri)
-    fs.create_dir(storage.parent(path), recursive=True)
-    kept: list[pa.Table] = []
-    rejected = 0
-    writer: pq.ParquetWriter | None = None
-    for batch in rows.iter_batches(batch_format="pyarrow", batch_size=None):
-        part = _contract(batch, columns, renamed)
-        rejected += batch.num_rows - part.num_rows
-        if writer is None:
-            writer = pq.ParquetWriter(path, part.schema, filesystem=fs, compression="zstd")
-        writer.write_table(part)
-        kept.append(part.select(["label", "predicted", "score", "abstained"]))
-    if writer is None:
-        raise DataError("The source holds no row to judge.")
-    writer.close()
-    table = pa.concat_tables(kept)
-    if table.num_rows == 0:
-        raise DataError("The source holds no row with both a text and a label.")
-    return table, rejected
-
-
-def _contract(batch: pa.Table, columns: Columns, renamed: dict[str, str]) -> pa.Table:
-    """The columns of predictions.parquet, without rows that cannot be judged."""
-    parsed = parse(batch, columns, renamed=renamed)
-    out = {} if parsed.ids is None else {"id": parsed.ids}
-    out |= {
-        "text": parsed.texts,
-        "label": parsed.labels.dictionary_decode(),
-        "predicted": batch["predicted"].cast(pa.string()),
-        "score": batch["score"],
-        "abstained": batch["abstained"],
-    }
-    return pa.table(out).take(pa.array(parsed.fit))
-
-
-def _figures(table: pa.Table, about: bundle.About) -> tuple[dict[str, Any], list[list[int]]]:
-    labels = Labels(tuple(about.labels))
-    truth = labels.encode(table["label"].to_pylist(), where="the source")
-    predicted = labels.encode(table["predicted"].to_pylist(), where="the predictions")
-    found = evaluation.from_columns(
-        truth,
-        predicted,
-        table["score"].to_numpy(),
-        np.asarray(pc.cast(table["abstained"], pa.int8()).to_numpy(), dtype=np.bool_),
-        about.labels,
-    )
-    return found, metrics.confusion(truth, predicted, len(labels)).tolist()
+def _headline(found: dict[str, Any]) -> dict[str, Any]:
+    """What the last line has of the figures."""
+    said = {name: found[name] for name in (*_HEADLINE, "intervals")}
+    if "against" in found:
+        kept = ("bundle", "accuracy", "macro_f1", "difference", "mcnemar")
+        said["against"] = {name: found["against"][name] for name in kept}
+    return said
 
 
 def _baselines(about: bundle.About, asked: str) -> dict[str, Any]:
@@ -174,6 +148,7 @@ def _facts(settings: Evaluate, about: bundle.About, rejected: int) -> dict[str, 
     return {
         "Bundle": settings.bundle,
         "Rows": settings.source,
+        **({} if settings.against is None else {"Against": settings.against}),
         "Rows left out (no text or label)": f"{rejected:,}",
         "Base model": str(configuration.get("model.name")),
         "Balance": str(configuration.get("balance.strategy")),

@@ -4,14 +4,11 @@ import json
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 
-from jobs import evaluate, evaluation
-from jobs.classifier import bundle
+from jobs import evaluation, printed
 from jobs.classifier.predictor import Predictions
-from jobs.settings import Columns
 
 NAMES = ["mail", "network", "printing"]
 SCORES = [[0.9, 0.05, 0.05], [0.2, 0.5, 0.3], [0.4, 0.3, 0.3], [0.1, 0.1, 0.8]]
@@ -100,26 +97,79 @@ def test_of_many_classes_the_table_shows_the_largest_and_the_smallest() -> None:
     assert lines[16] == "… 13 more classes, all in metrics.json …"
 
 
-def test_old_names_of_labels_are_read_as_training_read_them() -> None:
-    about = bundle.About(
-        labels=["a", "post"],
-        max_tokens=8,
-        text_columns=["text"],
-        training_prior=None,
-        natural_prior=[0.5, 0.5],
-        # Someone swapped a and b: rows under today's names must not be swapped back.
-        data={"labels_map": {"mail": "post", "closed": "", "a": "b", "b": "a"}},
+def test_the_table_says_how_each_baseline_fares_in_a_paired_test(found: dict[str, Any]) -> None:
+    majority = {"accuracy": 0.5, "macro_f1": 0.2, "macro_recall": 0.3}
+    majority |= {"mcnemar": {"only_this_right": 41, "only_other_right": 20, "p_value": 0.00959}}
+    lines = evaluation.table(found | {"baselines": {"majority": majority}}).split("\n")
+    assert lines[-3].endswith("right where the other is wrong")
+    assert lines[-1].endswith("0.3000  this 41, it 20: p = 0.010")
+
+
+def test_the_rarest_third_is_that_of_the_prior_where_it_is_known() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 0, 1, 1, 0, 2])
+    rows = (truth, predicted, np.full(6, 0.5), np.zeros(6, np.bool_), NAMES)
+    assert evaluation.from_columns(*rows)["rarest_third_recall"] == 1.0
+    prior = [0.1, 0.5, 0.4]
+    found = evaluation.from_columns(*rows, prior)
+    assert found["rarest_third_recall"] == pytest.approx(2 / 3)
+
+
+def test_classes_as_rare_as_the_rarest_third_belong_to_it() -> None:
+    def rarest(*prior: float) -> list[int]:
+        return np.flatnonzero(evaluation.rarest_third(prior)).tolist()
+
+    assert rarest(0.5, 0.2, 0.3) == [1]
+    assert rarest(0.1, 0.2, 0.3, 0.4, 0.5, 0.6) == [0, 1]
+    assert rarest(0.1, 0.2, 0.2, 0.4, 0.5, 0.6) == [0, 1, 2]
+    assert rarest(0.5, 0.5) == [0, 1]
+    assert rarest(1.0) == [0]
+    assert rarest() == []
+
+
+def test_a_rarest_third_without_rows_has_no_recall() -> None:
+    truth = np.array([0, 1])
+    rows = (truth, truth, np.full(2, 0.5), np.zeros(2, np.bool_), NAMES)
+    assert evaluation.from_columns(*rows, [0.5, 0.4, 0.1])["rarest_third_recall"] is None
+
+
+def test_the_accuracy_of_the_answered_rows_leaves_out_those_for_a_human() -> None:
+    abstained = [False, False, True, False]
+    assert (
+        evaluation.figures(TRUTH, answers([0, 1, 0, 2], abstained), NAMES)["answered_accuracy"]
+        == 1.0
     )
-    batch = pa.table(
-        {
-            "text": ["1", "2", "3", "4", "5"],
-            "label": ["mail", "closed", "a", "b", "post"],
-            "predicted": ["post"] * 5,
-            "score": pa.array([0.5] * 5, pa.float32()),
-            "abstained": [False] * 5,
-        }
+    nobody = evaluation.figures(TRUTH, answers([0, 1, 0, 2], [True] * 4), NAMES)
+    assert nobody["answered_accuracy"] is None
+    everybody = evaluation.figures(TRUTH, answers([0, 1, 0, 2], [False] * 4), NAMES)
+    assert everybody["answered_accuracy"] == everybody["accuracy"] == 0.75
+
+
+def uncertain(found: dict[str, Any], predicted: list[int], abstained: list[bool]) -> dict[str, Any]:
+    scores = np.array([0.9, 0.5, 0.4, 0.8], dtype=np.float32)
+    columns = (TRUTH, np.array(predicted), scores, np.array(abstained))
+    return found | evaluation.uncertainty(*columns, [0.4, 0.4, 0.2])
+
+
+def test_what_is_uncertain_is_written_as_json_and_printed(found: dict[str, Any]) -> None:
+    whole = uncertain(found, [0, 1, 0, 2], [False, False, True, False])
+    assert json.loads(json.dumps(whole, allow_nan=False)) == whole
+    assert whole["bootstrap"] == {"resamples": 2000, "level": 0.95, "seed": 0}
+    low, high = whole["intervals"]["accuracy"]
+    assert low < 0.75 < high
+    lines = printed.summary(whole).split("\n")
+    assert lines[0].split() == ["value", "95%", "interval"]
+    assert lines[1].split() == ["accuracy", "0.7500", f"{low:.4f}", "to", f"{high:.4f}"]
+    assert lines[-1].startswith("answered accuracy")
+
+
+def test_rows_without_a_mistake_are_said_to_be_no_proof() -> None:
+    perfect = evaluation.figures(TRUTH, answers([0, 1, 1, 2], [False] * 4), NAMES)
+    perfect = uncertain(perfect, [0, 1, 1, 2], [False] * 4)
+    told = printed.summary(perfect).split("\n")[-1]
+    assert told == (
+        "All of 4 rows answered right: resamples of them cannot differ, but up to 75.0% of other "
+        "rows may."
     )
-    judged = evaluate._contract(batch, Columns(), evaluate._renamed(about))
-    assert judged.column_names == ["text", "label", "predicted", "score", "abstained"]
-    assert judged["text"].to_pylist() == ["1", "3", "4", "5"]
-    assert judged["label"].to_pylist() == ["post", "a", "a", "post"]
+    assert printed.too_sure({"rows": 9, "intervals": {"accuracy": [0.1, 0.2]}}) == ""
+    assert printed.too_sure({}) == ""

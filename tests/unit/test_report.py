@@ -6,10 +6,12 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import charts
+from jobs import charts, comparison
+from jobs import evaluation as evaluation_
 from jobs.profiling.profile import describe
 from jobs.report import data_html, evaluation_html
 
@@ -135,6 +137,30 @@ def evaluation(
     return Page(evaluation_html(metrics, confusion, labels, title="Desk <b>7</b>", facts=facts))
 
 
+def uncertain() -> dict[str, Any]:
+    """The metrics of a bundle with a threshold, held against another and against a baseline."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(3), [10, 100, 40])
+    ours = np.concatenate([np.repeat(np.arange(3), row) for row in CONFUSION])
+    theirs = np.where(rng.random(150) < 0.3, 1, ours)
+    scores = rng.beta(5, 2, 150)
+    prior = [0.1, 0.6, 0.3]
+    columns = (truth, ours, scores, scores < 0.4)
+    found = evaluation_.from_columns(*columns, LABELS, prior)
+    found |= evaluation_.uncertainty(*columns, prior) | {"abstention_threshold": 0.4}
+    rare = evaluation_.rarest_third(prior)
+    found["against"] = {
+        "bundle": "/runs/<old>/bundle",
+        "created": "2026-01-01",
+        "unknown_labels": [HOSTILE],
+        "unknown_rows": 10,
+        "unanswered_rows": 0,
+    } | comparison.compare(truth, ours, theirs, LABELS, rare)
+    test = {"only_this_right": 41, "only_other_right": 20, "p_value": 0.00959}
+    found["baselines"] = {"majority": METRICS["baselines"]["majority"] | {"mcnemar": test}}
+    return found
+
+
 def data(manifest: dict[str, Any] = MANIFEST) -> Page:
     return Page(data_html(manifest, title="Desk <b>data</b>"))
 
@@ -149,7 +175,12 @@ def many(size: int) -> tuple[dict[str, Any], list[list[int]], list[str]]:
     return {**METRICS, "per_class": per_class}, [[123] * size for _ in labels], labels
 
 
-PAGES = {"evaluation": evaluation(), "data": data(), "profile": data(profiled(MANIFEST))}
+PAGES = {
+    "evaluation": evaluation(),
+    "uncertain": evaluation(uncertain()),
+    "data": data(),
+    "profile": data(profiled(MANIFEST)),
+}
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
@@ -256,6 +287,71 @@ def test_figures_that_are_missing_or_not_finite_are_dashes() -> None:
     page = evaluation({"macro_f1": math.nan, "per_class": {"cards": {"f1": None}}})
     assert page.tiles[0].startswith("– Macro F1")
     assert ["cards", "100", "–", "–", "–"] in page.body("Class")
+
+
+def test_figures_stand_with_their_intervals() -> None:
+    found = uncertain()
+    page = evaluation(found)
+    low, high = found["intervals"]["macro_f1"]
+    assert f"Macro F1 {low:.3f} to {high:.3f}; every class" in page.tiles[0]
+    low, high = found["intervals"]["weighted_recall"]
+    assert page.body("Average")[1][2] == f"0.773 ({low:.3f} to {high:.3f})"
+    assert "95% intervals of 2,000 resamples" in page.html
+    tiles = " | ".join(page.tiles)
+    assert "60.0% Recall of the rarest third" in tiles
+    assert f"{found['answered_accuracy']:.1%} Accuracy where answered" in tiles
+
+
+def test_metrics_of_an_earlier_version_have_a_report_without_intervals_and_curves() -> None:
+    page = evaluation()
+    for word in ("resamples", "Against another bundle", "When to ask a human", "rarest third"):
+        assert word not in page.html
+
+
+def test_the_comparison_is_told_and_every_class_that_was_tested_is_there() -> None:
+    found = uncertain()
+    page = evaluation(found)
+    assert comparison.sentence(found["against"]["mcnemar"]) in page.html
+    assert "does not know 1 label of these rows" in page.html
+    assert "Of 3 classes tested together" in page.html
+    figures = {row[0]: row[1:] for row in page.body("Figure")}
+    assert list(figures) == ["Accuracy", "Balanced accuracy", "Macro F1", "Rarest third recall"]
+    ours, theirs = found["accuracy"], found["against"]["accuracy"]
+    assert figures["Accuracy"][:3] == [f"{ours:.3f}", f"{theirs:.3f}", f"{ours - theirs:+.3f}"]
+    classes = page.body("Class compared")
+    assert {row[0] for row in classes} == set(LABELS)
+    best = found["against"]["classes"][0]
+    assert classes[0][:4] == [
+        best["label"], str(best["support"]), f"{best['recall']:.3f}", f"{best['other_recall']:.3f}"
+    ]  # fmt: skip
+
+
+def test_a_baseline_stands_with_its_paired_test() -> None:
+    page = evaluation(uncertain())
+    assert page.body("")[0][-1] == ""
+    assert page.body("")[1][-1] == "41 to 20, p = 0.010"
+    assert "Row by row: This bundle is right on 41 rows where the other is wrong" in page.html
+
+
+def test_the_curve_of_precision_over_coverage_has_readings_and_the_own_threshold() -> None:
+    found = uncertain()
+    page = evaluation(found)
+    readings = page.body("When this share is answered")
+    assert [row[0] for row in readings] == ["50%", "80%", "90%", "100%"]
+    assert readings[-1][1] == "77.3%"
+    wanted = page.body("To have this share right")
+    assert [row[0] for row in wanted] == ["90%", "95%", "98%", "99%"]
+    none = [{"precision": 0.9, "coverage": None, "threshold": None}]
+    unreached = evaluation(found | {"coverage_at_precision": none})
+    assert unreached.body("To have this share right") == [["90%", "never reached", "–"]]
+    answered = page.titles[[t.startswith("scores of") for t in page.titles].index(True)]
+    assert "answered" in answered
+    assert ">the bundle's threshold<" in page.html.replace("&#39;", "'")
+    bins = [row for row in found["reliability"] if row["rows"]]
+    assert [row[1] for row in page.body("Score")] == [str(row["rows"]) for row in bins]
+    everybody = evaluation(found | {"abstention_threshold": 0.0, "coverage": 1.0})
+    assert ">no threshold<" in everybody.html
+    assert "Accuracy where answered" not in everybody.html
 
 
 def test_a_matrix_of_another_shape_is_refused() -> None:
