@@ -22,6 +22,7 @@ class Capacity:
     nodes: int
     autoscaling: bool = False
     sizes: tuple[tuple[float, float], ...] = ()  # (CPUs, GPUs) of each node, where known
+    free: tuple[tuple[float, float], ...] = ()  # what others leave of them now, where known
 
     def __str__(self) -> str:
         grows = " with all that its autoscaler can add" if self.autoscaling else ""
@@ -62,6 +63,17 @@ def capacity() -> Capacity:
         nodes=max(1, len(sizes)),
         autoscaling=bool(most),
         sizes=() if most else sizes,
+        free=() if most else free_per_node(),
+    )
+
+
+def free_per_node() -> tuple[tuple[float, float], ...]:
+    """(CPUs, GPUs) of each node that nobody has claimed just now."""
+    from ray._private.state import available_resources_per_node  # there is no public source
+
+    return tuple(
+        (node.get("CPU", 0.0), node.get("GPU", 0.0))
+        for node in available_resources_per_node().values()
     )
 
 
@@ -103,6 +115,7 @@ def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan
     # A worker has to fit on one node, beside the others that land there.
     room = have.cpus / have.nodes / math.ceil(count / have.nodes)
     share = _that_fits(have, count, min((have.cpus - data_cpus) / count, room), use_gpu)
+    share = _that_others_leave(have, count, share, use_gpu)
     # Whole CPUs where there are any: Ray places fractions badly on large nodes. Always rounded
     # down: together no more may be claimed than there is.
     cpus = float(int(share)) if share >= 1 else math.floor(share * 1000) / 1000
@@ -117,14 +130,23 @@ def _that_fits(have: Capacity, count: int, share: float, use_gpu: bool) -> float
     """
     if have.autoscaling:
         return min(share, 1.0)
-    while have.sizes and share > 0.01:
-        slots = [
-            cpus // share if not use_gpu else min(gpus, cpus // share) for cpus, gpus in have.sizes
-        ]
-        if sum(int(slot) for slot in slots) >= count:
-            break
+    while have.sizes and share > 0.01 and _slots(have.sizes, share, use_gpu) < count:
         share = share - 1 if share > 1 else share / 2
     return share
+
+
+def _that_others_leave(have: Capacity, count: int, share: float, use_gpu: bool) -> float:
+    """`share`, or less of it where others hold a part of the nodes, but never below one CPU:
+    then there is no room, which is said where it is waited for."""
+    smaller = float(int(share)) if share >= 1 else share
+    while have.free and smaller > 1 and _slots(have.free, smaller, use_gpu) < count:
+        smaller -= 1
+    return smaller if _slots(have.free, smaller, use_gpu) >= count else share
+
+
+def _slots(nodes: tuple[tuple[float, float], ...], share: float, use_gpu: bool) -> int:
+    """How many workers that claim `share` CPUs each find room on nodes of (CPUs, GPUs)."""
+    return sum(int(min(gpus, cpus // share) if use_gpu else cpus // share) for cpus, gpus in nodes)
 
 
 def _use_gpu(have: Capacity, gpu: GpuChoice) -> bool:

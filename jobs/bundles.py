@@ -1,17 +1,31 @@
-"""From trained weights to a published bundle, measured on the validation rows on the way."""
+"""From trained weights to a published bundle: calibrated, decided and measured on the way.
+
+All three happen on the validation rows, which are answered once, by the network as it was trained.
+What folding does to those answers is arithmetic; that the folded network does the same is checked
+on a few rows.
+"""
 
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cluster import command, publishing, resources, storage
-from jobs import evaluation
-from jobs.classifier import bundle, network
+from cluster.errors import BundleError
+from cluster.session import say
+from jobs import decisions, evaluation
+from jobs.classifier import bundle, folding, network
+from jobs.classifier.card import card
 from jobs.classifier.checkpoint import weights
-from jobs.classifier.predictor import Predictor
+from jobs.classifier.predictor import Predictions, Predictor
 from jobs.prepared import Prepared
 from jobs.trainer import Training, balanced_plan
+
+_CHECKED_ROWS = 32
 
 
 def make_bundle(
@@ -21,48 +35,69 @@ def make_bundle(
     output: str,
     validation: tuple[list[str], list[str]],
 ) -> dict[str, Any]:
-    """Builds, measures on the validation rows, and publishes the bundle; its metrics.
+    """Calibrates, measures and publishes the bundle; gives its metrics.
 
-    The bundle is made twice: once to answer the validation rows as users will see it answer,
-    and then with the figures of those answers.
+    They are those of the finished decision on the validation rows, `calibration` among them.
     """
-    names = prepared.labels.names
     folder = network.model_folder(settings.model.name)
+    names = prepared.labels.names
     model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0)
     model.load_state_dict(weights(weights_folder))
+    write = partial(bundle.write, network=model, tokenizer_folder=folder)
+    texts, labels = validation
+    truth = prepared.labels.encode(labels, where="the validation split")
+    about = _about(settings, prepared)
+    with tempfile.TemporaryDirectory() as temporary:
+        draft, finished = Path(temporary) / "draft", Path(temporary) / "bundle"
+        write(draft, about=about, metrics={}, card="")
+        raw = _predictor(draft).predict(texts)
+        about, bias, answers = decisions.decided(
+            settings.decide, settings.abstain, about, raw, truth
+        )
+        folding.fold(model, temperature=about.temperature, bias=bias)
+        metrics = evaluation.figures(truth, answers, names, about.natural_prior)
+        metrics |= {
+            "calibration_error_before": about.calibration["calibration_error_before"],
+            "calibration": about.calibration,
+        }
+        text = card(about, metrics, title="Ticket router")
+        write(finished, about=about, metrics=metrics, card=text)
+        _check_folded(finished, texts, answers)
+        publishing.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
+    say(decisions.in_words(about))
+    return metrics
+
+
+def _predictor(folder: Path) -> Predictor:
+    return Predictor(folder, threads=resources.threads_per_node())
+
+
+def _about(settings: Training, prepared: Prepared) -> bundle.About:
+    """What is known before any row is answered: temperature 1, no offset, no threshold."""
     counts = prepared.counts("train")
     prior = balanced_plan(settings, counts).prior
-    about = bundle.About(
-        labels=list(names),
+    return bundle.About(
+        labels=list(prepared.labels.names),
         max_tokens=settings.model.max_tokens,
         text_columns=prepared.text_columns,
         training_prior=None if prior is None else prior.tolist(),
         natural_prior=(counts / counts.sum()).tolist(),
-        decision_offset=[0.0] * len(names),
+        decision_offset=[0.0] * len(counts),
         configuration=command.dotted(settings),
         data={"uri": prepared.uri, "labels_map": prepared.manifest["labels_map"]},
         manifest_digest=prepared.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=bundle.versions(),
     )
-    with tempfile.TemporaryDirectory() as temporary:
-        draft = Path(temporary) / "draft"
-        bundle.write(
-            draft, network=model, tokenizer_folder=folder, about=about, metrics={}, card=""
+
+
+def _check_folded(folder: Path, texts: Sequence[str], answers: Predictions) -> None:
+    """That the bundle in `folder` gives the answers that were measured; BundleError if not."""
+    few = slice(0, _CHECKED_ROWS)
+    logits = _predictor(folder).predict(texts[few]).logits
+    if not np.allclose(logits, answers.logits[few], rtol=1e-3, atol=1e-2):
+        raise BundleError(
+            "The network with its calibration folded in does not give the scores that were "
+            "measured: its logits are not what its last linear layer gives. Use a model of the "
+            "kind of BERT, RoBERTa, DeBERTa, DistilBERT or ELECTRA as model.name."
         )
-        texts, labels = validation
-        answers = Predictor(draft, threads=resources.threads_per_node()).predict(texts)
-        truth = prepared.labels.encode(labels, where="the validation split")
-        metrics = evaluation.figures(truth, answers, names)
-        finished = Path(temporary) / "bundle"
-        card = bundle.card(about, metrics, labels=names, title="Ticket router")
-        bundle.write(
-            finished,
-            network=model,
-            tokenizer_folder=folder,
-            about=about,
-            metrics=metrics,
-            card=card,
-        )
-        publishing.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
-    return metrics

@@ -113,6 +113,7 @@ def _measure(
     )
     plan = list(plan_epoch(sample, seed=0, epoch=0, batch_tokens=settings.train.batch_tokens))
     model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0).to(device)
+    network.freeze(model, settings.model.freeze_layers)
     step = step_for_timing(model, recipe_of(settings, device), device)
     seconds, tokens = 0.0, 0
     few = [plan[k % len(plan)] for k in range(STEPS)]

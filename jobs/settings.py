@@ -89,6 +89,12 @@ class Model(Settings):
         128, ge=4, le=8192, description="tokens of a text that are read; the rest is cut"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of hidden layers and head (0-1)")
+    freeze_layers: int = Field(
+        0,
+        ge=0,
+        description="the embeddings and this many of the lowest layers stay as they were "
+        "pretrained; 0: all learn",
+    )
 
 
 class Data(Settings):
@@ -173,6 +179,16 @@ class Train(Settings):
 
     epochs: int = Field(6, ge=1, description="passes over the (balanced) training rows")
     batch_tokens: int = Field(1024, ge=16, description="tokens of a global batch, padding included")
+    micro_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="most tokens of one forward pass of a worker, for large batches in little "
+        "memory: gradients of the parts of a batch are added up; none: the whole",
+    )
+    packed: bool = Field(
+        False,
+        description="on GPUs, rows of a batch after one another without padding (BERT only)",
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="number format; auto: bf16 where the hardware computes in it"
     )
@@ -196,6 +212,75 @@ class Optim(Settings):
     )
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a gradient")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="mass spread over all labels (0-1)")
+    r_drop: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the disagreement between two draws of dropout, which makes a step "
+        "twice as long; 0: one draw",
+    )
+
+
+class Stopping(Settings):
+    """Which epoch is the best, and when training ends before its last one."""
+
+    metric: Literal["macro_f1", "accuracy", "validation_loss"] = Field(
+        "macro_f1", description="figure on the validation rows by which the best epoch is chosen"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="end after this many epochs without a better one; none: never"
+    )
+
+
+class Checkpoint(Settings):
+    """What a run writes down to go on from after it was ended."""
+
+    every_steps: int | None = Field(
+        1000,
+        ge=1,
+        description="steps between two checkpoints within an epoch, beside the one after each; "
+        "none: only after each",
+    )
+    keep: int = Field(
+        2, ge=1, description="newest checkpoints that are kept beside that of the best epoch"
+    )
+
+
+class Decide(Settings):
+    """Which label is given."""
+
+    metric: Literal["macro_f1", "accuracy", "balanced_accuracy"] = Field(
+        "macro_f1",
+        description="figure that the decision offset is chosen for on the validation rows; "
+        "accuracy: no offset, the most likely class",
+    )
+
+
+class Abstain(Settings):
+    """When no label is given, and a human asked."""
+
+    precision: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the answered validation rows that has to be right; the others are "
+        "abstained on (0-1, exclusive); none: all are answered",
+    )
+    coverage: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the validation rows that has to be answered, those with the highest "
+        "scores (0-1); none: all are answered",
+    )
+
+    @model_validator(mode="after")
+    def _one_promise(self) -> "Abstain":
+        if self.precision is not None and self.coverage is not None:
+            raise ValueError(
+                f"abstain.precision is {self.precision:g} and abstain.coverage is "
+                f"{self.coverage:g}, and one threshold cannot promise both: give one of them."
+            )
+        return self
 
 
 class Scaling(Settings):
@@ -206,6 +291,12 @@ class Scaling(Settings):
     )
     gpu: GpuChoice = Field(
         "auto", description="auto counts what the autoscaler can add; yes insists"
+    )
+    start_timeout: float = Field(
+        600,
+        gt=0,
+        description="seconds to wait for nodes that an autoscaler adds, or for one to come back "
+        "that failed; a cluster of fixed size without room is refused sooner",
     )
 
     @field_validator("gpu", mode="before")

@@ -7,21 +7,24 @@ python -m jobs.train --data /data/prepared --output /runs/first --dry-run
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from cluster import command, publishing, resources, session, storage
-from cluster.errors import DataError, SettingError
+from cluster import command, lease, publishing, resources, room, session, storage
+from cluster.errors import DataError, SettingError, StorageError
 from cluster.resources import Plan
 from cluster.storage import OutputUri
 from jobs import balance, bundles, estimate, trainer
 from jobs.classifier import bundle, network
 from jobs.prepared import Prepared, open_prepared
 from jobs.settings import Data, PreparedData
-from jobs.trainer import Training
+from jobs.trainer import Fitted, Training
+
+RECORD = "run.json"
+FREE = ("train.epochs", "stopping.patience")  # what a resumed run may change, beside whole groups
 
 
 class TrainCommand(Training):
@@ -29,7 +32,9 @@ class TrainCommand(Training):
 
     data: PreparedData
     output: OutputUri = Field(description="new folder for the run; the model is in its bundle/")
-    resume: bool = Field(False, description="go on with the run in --output from its last epoch")
+    resume: bool = Field(
+        False, description="go on with the run in --output from its newest sound checkpoint"
+    )
     dry_run: bool = Field(False, description="only say rows, steps, workers and expected time")
 
     def training(self) -> Training:
@@ -45,21 +50,33 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     session.connect()
     session.streaming_context()
     session.require_everywhere(settings.data.uri, "data")
-    plan = resources.plan_workers(
-        resources.capacity(), workers=settings.scaling.workers, gpu=settings.scaling.gpu
-    )
+    have = resources.capacity()
+    plan = resources.plan_workers(have, workers=settings.scaling.workers, gpu=settings.scaling.gpu)
     _say_balance(settings, prepared)
+    room.await_room(plan, have, start_timeout=settings.scaling.start_timeout)
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
+    with lease.held(settings.output, "output"):
+        session.require_everywhere(settings.output, "output")
+        return _train(settings, prepared, plan)
+
+
+def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, Any]:
     training = settings.training()
     _record(settings, prepared)
     stores = trainer.token_stores(prepared, training)
-    best, last, checkpoint = trainer.fit(training, prepared, plan, settings.output, stores)
-    with checkpoint.as_directory() as folder:
-        metrics = bundles.make_bundle(
-            training, prepared, Path(folder), settings.output, _validation(prepared)
-        )
-    return _summary(settings, plan, (best, last), metrics)
+    fitted = trainer.fit(training, prepared, plan, settings.output, stores)
+    try:
+        with fitted.shelf.fetch(fitted.checkpoint) as folder:
+            metrics = bundles.make_bundle(
+                training, prepared, folder, settings.output, _validation(prepared)
+            )
+    except OSError as error:
+        raise StorageError(
+            f"The bundle cannot be written to {settings.output}: {error}. Make room there and go "
+            f"on with --resume; the weights are kept in {fitted.shelf.uri}."
+        ) from None
+    return _summary(settings, plan, fitted, metrics)
 
 
 def _check(settings: TrainCommand, prepared: Prepared) -> None:
@@ -81,7 +98,7 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
     done = storage.exists(storage.join(settings.output, "bundle", bundle.COMMIT))
     if settings.resume and done:
         raise SettingError(f"--resume: the run in {settings.output} is finished; see its bundle/.")
-    if settings.resume and not storage.exists(storage.join(settings.output, trainer.RUN_NAME)):
+    if settings.resume and not storage.exists(storage.join(settings.output, RECORD)):
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
         publishing.refuse_used(settings.output)
@@ -105,14 +122,15 @@ def _say_balance(settings: TrainCommand, prepared: Prepared) -> None:
 def _record(settings: TrainCommand, prepared: Prepared) -> None:
     """Writes down what the run is; SettingError if a resumed one would become another.
 
-    More epochs or other workers are allowed: they change how far and where, not what.
+    More epochs or other workers are allowed: they change how far and where, not what; and so is
+    what is saved on the way.
     """
-    place = storage.join(settings.output, "run.json")
+    place = storage.join(settings.output, RECORD)
     now = {"data": prepared.digest} | command.dotted(settings.training())
     if settings.resume and storage.exists(place):
         before = storage.read_json(place)
         for key, value in now.items():
-            free = key == "train.epochs" or key.startswith("scaling.")
+            free = key in FREE or key.startswith(("scaling.", "checkpoint."))
             if not free and before.get(key) != value:
                 raise SettingError(
                     f"--resume: {key} is {value!r}, and the run in {settings.output} was started "
@@ -143,28 +161,34 @@ def _dry_run(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str
 
 
 def _summary(
-    settings: TrainCommand,
-    plan: Plan,
-    epochs: tuple[dict[str, Any], dict[str, Any]],
-    metrics: dict[str, Any],
+    settings: TrainCommand, plan: Plan, fitted: Fitted, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    best, last = epochs
+    best, done, began_at = fitted.best, len(fitted.history), fitted.began_at
     place = storage.join(settings.output, "bundle")
     headline = {k: metrics[k] for k in ("accuracy", "macro_f1", "macro_recall")}
+    early = "" if done == settings.train.epochs else f", stopped early of {settings.train.epochs}"
     print(
-        f"Best epoch {best['epoch']:.0f} of {settings.train.epochs}; on the validation rows: "
+        f"Best epoch {best['epoch']:.0f} of {done}{early}; on the validation rows: "
         + ", ".join(f"{k} {v:.4f}" for k, v in headline.items())
     )
     print(f"Bundle: {place}")
     return {
         "bundle": place,
         "epoch": int(best["epoch"]),
-        "resumed_after_epoch": int(last["resumed_epoch"]),
+        "epochs": done,
+        "resumed_after_epoch": began_at.epoch,
+        "resumed_at": {"epoch": began_at.epoch, "batch": began_at.batch},
         "workers": plan.workers,
         "gpu": plan.gpu,
         "tokens_per_second": best["tokens_per_second"],
+        "first_step_seconds": _since_start(fitted.first_step_at),
         "validation": headline,
     }
+
+
+def _since_start(moment: float | None) -> float | None:
+    """Seconds from the start of this program to a moment of time.time()."""
+    return None if moment is None else round(moment - psutil.Process().create_time(), 1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Training on Ray: the token store, a TorchTrainer over data-parallel workers, the bundle.
+"""Training on Ray: the token store, and a TorchTrainer over data-parallel workers.
 
 `train_worker` is where every kind of run enters the loop; it takes plain values alone, so that a
 trial of a search can call it too.
@@ -6,25 +6,44 @@ trial of a search can call it too.
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cluster import command
+from cluster import command, storage
+from cluster.errors import StorageError
 from cluster.resources import Plan
 from cluster.session import say
 from jobs import balance, tokens
+from jobs.checkpoints import Shelf, best_sound, newest_sound
 from jobs.classifier import loop, network, precision
-from jobs.classifier.loop import Metrics, WriteCheckpoint
+from jobs.classifier.loop import Outcome, Report, Save, Saving, Take
+from jobs.classifier.progress import Metrics, Position
 from jobs.classifier.recipe import Recipe
+from jobs.classifier.stopping import Rule
 from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
-from jobs.settings import Balance, Data, Model, Optim, Scaling, Train
+from jobs.saving import Saver
+from jobs.settings import (
+    Abstain,
+    Balance,
+    Checkpoint,
+    Data,
+    Decide,
+    Model,
+    Optim,
+    Scaling,
+    Stopping,
+    Train,
+)
 
-RUN_NAME = "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
 class Training(command.Settings):
@@ -35,6 +54,10 @@ class Training(command.Settings):
     balance: Balance = Balance()
     train: Train = Train()
     optim: Optim = Optim()
+    stopping: Stopping = Stopping()
+    checkpoint: Checkpoint = Checkpoint()
+    decide: Decide = Decide()
+    abstain: Abstain = Abstain()
     scaling: Scaling = Scaling()
 
 
@@ -63,18 +86,21 @@ def recipe_of(settings: Training, device: torch.device) -> Recipe:
     return Recipe(
         epochs=settings.train.epochs,
         dtype=precision.resolve(settings.train.precision, device),
+        micro_tokens=settings.train.micro_tokens,
+        packed=settings.train.packed and device.type == "cuda",
         **optim,
     )
 
 
 def train_worker(
     config: Mapping[str, Any],
-    report: Callable[[Metrics, WriteCheckpoint], None],
+    report: Report,
     *,
+    save: Save | None = None,
     rank: int = 0,
     world: int = 1,
     resume: Path | None = None,
-) -> None:
+) -> Outcome:
     """One rank of a run, in whatever process it is called."""
     settings = Training.model_validate(config["settings"])
     torch.set_num_threads(config["threads"])
@@ -84,6 +110,7 @@ def train_worker(
     model = network.new_network(
         folder, config["labels"], dropout=settings.model.dropout, seed=seed
     ).to(device)
+    network.freeze(model, settings.model.freeze_layers)
     counts = np.array(config["counts"], dtype=np.int64)
     balanced = balanced_plan(settings, counts)
     training_store = tokens.TokenStore(config["stores"]["train"])
@@ -98,7 +125,8 @@ def train_worker(
         rank,
         world,
     )
-    loop.train(
+    every = settings.checkpoint.every_steps
+    return loop.train(
         model,
         feed,
         recipe_of(settings, device),
@@ -108,6 +136,8 @@ def train_worker(
         class_weights=_tensor(balanced.class_weights),
         logit_offsets=_tensor(balanced.logit_offsets),
         focal_gamma=balanced.focal_gamma,
+        stop=Rule(settings.stopping.metric, settings.stopping.patience),
+        saving=Saving(save, every) if save is not None and every is not None else None,
         resume=resume,
     )
 
@@ -116,31 +146,54 @@ def _tensor(values: balance.Floats | None) -> torch.Tensor | None:
     return None if values is None else torch.from_numpy(values).float()
 
 
-def _ray_worker(config: dict[str, Any]) -> None:
-    """`train_worker` under Ray Train: reports go to Ray, checkpoints too."""
+def _ray_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """`train_worker` under Ray Train: rank 0 finds and writes the checkpoints of all.
+
+    Nothing is reported to Ray: a report is a barrier of up to two seconds, and what it would be
+    for, checkpoints, metrics and their order, is ours.
+    """
     import ray.train
+    from ray.train.collective import broadcast_from_rank_zero
 
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-
-    def report(metrics: Metrics, write: WriteCheckpoint) -> None:
+    settings = Training.model_validate(config["settings"])
+    shelf = Shelf(config["checkpoints"])
+    name = broadcast_from_rank_zero(newest_sound(shelf, _tell) if rank == 0 else None)
+    with ExitStack() as stack:
+        resume, saver = None, None
+        if name is not None:
+            resume = stack.enter_context(shelf.fetch(name))
         if rank == 0:
-            # Ray Train replaces print by a logger of its own, which would say it twice.
-            sys.stdout.write(progress_line(metrics) + "\n")
-            sys.stdout.flush()
-        with tempfile.TemporaryDirectory() as folder:
-            made = None
-            if rank == 0:
-                write(Path(folder))
-                made = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=made)
+            _tell("" if name is None else f"Going on from checkpoint {name}.")
+            keep, metric = settings.checkpoint.keep, settings.stopping.metric
+            saver = stack.enter_context(
+                Saver(shelf, keep=keep, metric=metric, tell=_tell, began_from=name)
+            )
 
-    latest = ray.train.get_checkpoint()
-    if latest is None:
-        train_worker(config, report, rank=rank, world=world)
-        return
-    with latest.as_directory() as folder:
-        train_worker(config, report, rank=rank, world=world, resume=Path(folder))
+        def save(take: Take) -> None:
+            if saver is not None:
+                saver.save(take)
+
+        def report(metrics: Metrics, take: Take) -> None:
+            if rank == 0:
+                _tell(progress_line(metrics))
+            save(take)
+
+        outcome = train_worker(config, report, save=save, rank=rank, world=world, resume=resume)
+    at = outcome.began_at
+    return {
+        "history": list(outcome.history),
+        "began_at": [at.epoch, at.batch],
+        "first_step_at": outcome.first_step_at,
+    }
+
+
+def _tell(line: str) -> None:
+    # Ray Train replaces print by a logger of its own, which would say it twice.
+    if line:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def progress_line(metrics: Metrics) -> str:
@@ -161,45 +214,69 @@ def token_stores(prepared: Prepared, settings: Training) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A finished run: the name of its best checkpoint on its shelf, the figures of that epoch and
+    of all, where the last attempt at it began, and when its first step was done (time.time() where
+    it trained)."""
+
+    shelf: Shelf
+    checkpoint: str
+    best: Metrics
+    history: tuple[Metrics, ...]
+    began_at: Position
+    first_step_at: float | None
+
+
 def fit(
     settings: Training, prepared: Prepared, plan: Plan, output: str, stores: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """Trains; the figures of the best epoch (by macro-F1) and of the last, the best's checkpoint.
+) -> Fitted:
+    """Trains until `settings` say that it is enough.
 
-    A run of the same name in the same place goes on from its last checkpoint: whether that is
-    wanted was settled before.
+    A run in the same place goes on from its newest sound checkpoint, whatever ended it: whether
+    that is wanted was settled before.
     """
-    from ray.train import (
-        CheckpointConfig,
-        FailureConfig,
-        LoggingConfig,
-        RunConfig,
-        ScalingConfig,
-    )
-    from ray.train.torch import TorchTrainer
+    from ray.train import LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+
+    from jobs import attempts
 
     config = worker_config(settings, prepared, plan, stores)
-    trainer = TorchTrainer(
-        _ray_worker,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(
-            num_workers=plan.workers, use_gpu=plan.gpu, resources_per_worker=plan.resources()
-        ),
-        run_config=RunConfig(
-            name=RUN_NAME,
-            storage_path=output,
-            failure_config=FailureConfig(max_failures=3),
-            logging_config=LoggingConfig(log_level="WARNING"),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=2,
-                checkpoint_score_attribute="macro_f1",
-                checkpoint_score_order="max",
-            ),
-        ),
-    )
+    config["checkpoints"] = storage.join(output, CHECKPOINTS)
+    timeout = settings.scaling.start_timeout
     say(f"Training with {plan.workers} {'GPU' if plan.gpu else 'CPU'} worker(s) …")
-    result = trainer.fit()
-    if result.error is not None:
-        raise result.error
-    checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["macro_f1"])
-    return dict(metrics), dict(result.metrics), checkpoint
+    with tempfile.TemporaryDirectory(prefix="switchyard-") as unused:
+        trainer = attempts.Trainer(
+            _ray_worker,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=plan.workers, use_gpu=plan.gpu, resources_per_worker=plan.resources()
+            ),
+            run_config=RunConfig(
+                name=f"train-{uuid.uuid4().hex[:8]}",
+                # Ray keeps nothing of ours, and asks for a place nevertheless.
+                storage_path=unused,
+                failure_config=attempts.failure_config(timeout),
+                # Its own lines end in tracebacks; `Attempts` says what there is to say.
+                logging_config=LoggingConfig(log_level="CRITICAL"),
+                callbacks=[attempts.Attempts()],
+            ),
+        )
+        try:
+            with attempts.interruptible():
+                result = trainer.fit()
+        except TrainingFailedError as error:
+            raise attempts.told(error, plan, timeout) from error
+    return _fitted(result.return_value, Shelf(config["checkpoints"]), settings)
+
+
+def _fitted(returned: Mapping[str, Any], shelf: Shelf, settings: Training) -> Fitted:
+    found = best_sound(shelf, settings.stopping.metric, say)
+    if found is None:
+        raise StorageError(
+            f"No checkpoint of a whole epoch in {shelf.uri} reads back as it was written; start "
+            "again with a new --output."
+        )
+    name, progress = found
+    history = tuple(returned["history"])
+    began_at, first_step_at = Position(*returned["began_at"]), returned["first_step_at"]
+    return Fitted(shelf, name, progress.history[-1], history, began_at, first_step_at)

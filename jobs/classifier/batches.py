@@ -90,9 +90,9 @@ def plan_epoch(
         if rows.size == 0:
             continue
         rows = rows[np.lexsort((tokens.labels[rows], tokens.text_ids[rows]))]
-        # Sorting by length with a random part of up to two tokens: the same rows do not meet in
-        # every epoch, and padding stays where it is.
-        blurred = tokens.lengths[rows] + 2 * rng.random(rows.size)
+        # Rows of one length in random order: others meet in every epoch, and next to nothing is
+        # padded. Mixing lengths within two tokens of each other cost a tenth of the speed.
+        blurred = tokens.lengths[rows] + rng.random(rows.size)
         batches = list(_cut(rows[np.argsort(-blurred)], tokens.lengths, batch_tokens))
         for number in rng.permutation(len(batches)):
             yield batches[number]

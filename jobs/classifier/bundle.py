@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ class About:
     The priors, the offset and `labels` are in the order of class ids. `training_prior` is None
     where the loss was not that of any prior (focal). `temperature`, the prior
     correction and the offset are already folded into the last layer of the network: its argmax
-    is the label, and softmax(logits - decision_offset) gives the calibrated scores.
+    is the label, and softmax(logits - decision_offset) gives the calibrated scores. `calibration`
+    holds figures of that on the validation rows (jobs.bundles has their names); it is empty in
+    bundles that were made before there was any.
     """
 
     labels: list[str]
@@ -47,6 +49,7 @@ class About:
     temperature: float = 1.0
     decision_offset: list[float] = field(default_factory=list)
     abstention_threshold: float = 0.0
+    calibration: dict[str, Any] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     manifest_digest: str = ""
@@ -165,49 +168,3 @@ def _write_json(path: Path, value: Any) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def card(about: About, metrics: Mapping[str, Any], *, labels: Sequence[str], title: str) -> str:
-    """The model card: data, balance, figures per class and limits, as Markdown with metadata."""
-    head = (
-        "---\npipeline_tag: text-classification\nlibrary_name: transformers\n"
-        f"tags: [switchyard]\n---\n\n# {title}\n\n"
-    )
-    strategy = about.configuration.get("balance.strategy", "none")
-    fraction = about.configuration.get("data.fraction", 1.0)
-    part = "" if fraction == 1 else f", on {fraction:g} of the training rows"
-    felt = about.training_prior
-    facts = [
-        f"- Base model: {about.configuration.get('model.name', 'unknown')}, softmax head on [CLS]",
-        f"- Classes: {len(labels)}; reads at most {about.max_tokens} tokens, the rest is cut",
-        f"- Text columns, joined by a newline: {', '.join(about.text_columns)}",
-        f"- Training data: manifest {about.manifest_digest or 'unknown'}; "
-        f"balance: {strategy}{part}",
-        f"- Made: {about.created}; " + ", ".join(f"{k} {v}" for k, v in about.versions.items()),
-    ]
-    figures = [
-        f"| {name.replace('_', ' ')} | {metrics[name]:.4f} |"
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
-        if name in metrics
-    ]
-    rows = [
-        f"| {name.replace('|', '/')} | {about.natural_prior[c]:.4f} "
-        + ("| none " if felt is None else f"| {felt[c]:.4f} ")
-        + "".join(f"| {metrics['per_class'][name][k]:.3f} " for k in ("precision", "recall", "f1"))
-        + f"| {metrics['per_class'][name]['support']} |"
-        for c, name in enumerate(labels)
-        if name in metrics.get("per_class", {})
-    ]
-    return (
-        head
-        + "\n".join(facts)
-        + "\n\n## On the validation rows\n\n| figure | value |\n|---|---|\n"
-        + "\n".join(figures)
-        + "\n\n| class | share of the data | share in training | precision | recall | F1 | rows |\n"
-        + "|---|---|---|---|---|---|---|\n"
-        + "\n".join(rows)
-        + "\n\n## Limits\n\nThe model knows these labels and the texts they came with, and nothing "
-        "else: a text of another kind still gets one of them. Scores are calibrated on validation "
-        "rows only where the temperature in bundle.json is not 1. Check figures per class, not "
-        "accuracy alone.\n"
-    )

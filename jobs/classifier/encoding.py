@@ -56,10 +56,10 @@ class Encoder:
 def grid(length: int) -> int:
     """The width to which rows of `length` tokens are padded: the next of a few.
 
-    Kernels are made for every new shape (oneDNN) or tuned for it (CUDA); with few widths they are
-    made once. Steps of 4 up to 64 tokens, of 16 above: a few per cent more padding.
+    Kernels are made for every new shape (oneDNN) or tuned for it (CUDA): up to 32 tokens every
+    width is taken, above it 16 widths for each doubling, at most 6% of a row as padding.
     """
-    step = 4 if length <= 64 else 16
+    step = 1 << max(0, (length - 1).bit_length() - 5)
     return -(-length // step) * step
 
 

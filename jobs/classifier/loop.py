@@ -9,6 +9,7 @@ batch, whatever the share of each rank, and metrics come from counts summed over
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,17 +17,19 @@ import numpy as np
 import torch
 
 from cluster.errors import SettingError
-from jobs.classifier import checkpoint, metrics, ranks
+from jobs.classifier import checkpoint, metrics, ranks, stopping
 from jobs.classifier.batches import Batch
-from jobs.classifier.checkpoint import Position
+from jobs.classifier.checkpoint import Snapshot
 from jobs.classifier.losses import cross_entropy_sum
 from jobs.classifier.optimizer import rate_factor
+from jobs.classifier.progress import Metrics, Position, Progress
 from jobs.classifier.recipe import Recipe
 from jobs.classifier.step import Step, logits_of
 
-Metrics = dict[str, float]
-WriteCheckpoint = Callable[[Path], None]
-Report = Callable[[Metrics, WriteCheckpoint], None]
+Take = Callable[[], Snapshot]
+Report = Callable[[Metrics, Take], None]
+Save = Callable[[Take], None]
+TO_THE_LAST_EPOCH = stopping.Rule()
 
 
 class Feed(Protocol):
@@ -45,6 +48,24 @@ class Feed(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Saving:
+    """Calls `save` after every `every_steps` steps of an epoch."""
+
+    save: Save
+    every_steps: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: the figures of every epoch, those before it was resumed included, and
+    where this process began; when its first step was done, in seconds of time.time()."""
+
+    history: tuple[Metrics, ...]
+    began_at: Position
+    first_step_at: float | None
+
+
 def train(
     network: Any,
     feed: Feed,
@@ -56,14 +77,17 @@ def train(
     class_weights: torch.Tensor | None = None,
     logit_offsets: torch.Tensor | None = None,
     focal_gamma: float = 0.0,
+    stop: stopping.Rule = TO_THE_LAST_EPOCH,
+    saving: Saving | None = None,
     resume: Path | None = None,
-) -> None:
-    """Trains in place for `recipe.epochs` epochs and reports once after each.
+) -> Outcome:
+    """Trains in place for `recipe.epochs` epochs, or until `stop`, and reports once after each.
 
-    `network` is a transformers sequence classifier on `device`. `report(metrics, write)` is
-    called by every rank, in step; `write(folder)` puts a checkpoint there. `seed` is that of
-    dropout. Class weights, logit offsets and gamma (jobs.classifier.losses) shape the training
-    loss alone.
+    `network` is a transformers sequence classifier on `device`. `report(metrics, take)`, and
+    `saving.save(take)` within an epoch, are called by every rank, in step; `take()` copies what a
+    checkpoint holds, at once or not at all. `seed` is that of dropout. Class weights, logit
+    offsets and gamma (jobs.classifier.losses) shape the training loss alone. `resume` is the
+    folder of a checkpoint: from there on everything is as it would have been.
     """
     step = Step(
         network,
@@ -74,55 +98,88 @@ def train(
         logit_offsets=logit_offsets,
         focal_gamma=focal_gamma,
     )
-    at = Position()
+    progress = Progress()
     if resume is not None:
-        at = checkpoint.read(resume, network=network, optimizer=step.optimizer)
-    for epoch in range(at.epoch, recipe.epochs):
-        start = at.batch if epoch == at.epoch else 0
-        began = time.monotonic()
+        progress = checkpoint.read(resume, network=network, optimizer=step.optimizer)
+    began_at = progress.position
+
+    def take(at: Progress) -> Take:
+        return lambda: checkpoint.take(network, step.optimizer, at)
+
+    def save(at: Progress) -> None:
+        if saving is not None:
+            saving.save(take(at))
+
+    every = None if saving is None else saving.every_steps
+    while progress.position.epoch < recipe.epochs and not stopping.is_over(progress.history, stop):
         network.train()
-        found = _train_epoch(step, feed, recipe, epoch, start, device)
-        seconds = time.monotonic() - began
-        found["tokens_per_second"] = found["tokens"] / max(seconds, 1e-9)
-        found |= {"epoch": epoch + 1.0, "epoch_seconds": seconds, "resumed_epoch": float(at.epoch)}
+        progress = _train_epoch(step, feed, recipe, progress, device, every, save)
+        found = _figures(progress)
         found |= validate(network, feed.validation(), dtype=recipe.dtype, device=device)
-        position, figures = Position(epoch + 1), dict(found)
-
-        def write(folder: Path, position: Position = position, figures: Metrics = figures) -> None:
-            checkpoint.write(
-                folder,
-                network=network,
-                optimizer=step.optimizer,
-                position=position,
-                metrics=figures,
-            )
-
-        report(found, write)
+        position, history = Position(progress.position.epoch + 1), (*progress.history, found)
+        progress = Progress(position=position, history=history)
+        report(dict(found), take(progress))
+    return Outcome(progress.history, began_at, step.first_at)
 
 
 def _train_epoch(
-    step: Step, feed: Feed, recipe: Recipe, epoch: int, start: int, device: torch.device
-) -> Metrics:
+    step: Step,
+    feed: Feed,
+    recipe: Recipe,
+    before: Progress,
+    device: torch.device,
+    save_every: int | None,
+    save: Callable[[Progress], None],
+) -> Progress:
+    """The rest of the epoch after `before`, whose sums go on: the figures are those of an epoch
+    that was never interrupted."""
+    epoch, start = before.position.epoch, before.position.batch
     rows_of_epoch = feed.training_rows(epoch)
-    sums = torch.zeros(3, dtype=torch.float64)  # loss, rows, real tokens of this rank
-    steps = 0
-    for number, batch in enumerate(feed.training(epoch, start), start):
-        progress = epoch + (batch.done_rows - batch.global_rows / 2) / rows_of_epoch
+    # What was summed before is rank 0's; loss, rows and real tokens of this rank come to it.
+    first = (before.loss, before.rows, before.tokens) if ranks.rank() == 0 else (0.0, 0.0, 0.0)
+    sums = torch.tensor(first, dtype=torch.float64)
+    began = time.monotonic()
+
+    def at(number: int) -> Progress:
+        loss, rows, tokens = ranks.sum_over_ranks(sums.clone(), device).tolist()
+        seconds = before.seconds + time.monotonic() - began
+        position = Position(epoch, number)
+        return Progress(position, loss, rows, tokens, seconds, before.history)
+
+    done = start
+    for batch in feed.training(epoch, start):
+        middle = epoch + (batch.done_rows - batch.global_rows / 2) / rows_of_epoch
         rate = rate_factor(
-            progress / recipe.epochs, warmup_ratio=recipe.warmup_ratio, schedule=recipe.schedule
+            middle / recipe.epochs, warmup_ratio=recipe.warmup_ratio, schedule=recipe.schedule
         )
-        loss = float(step(batch, epoch=epoch, number=number, rate=rate).item())
-        if not math.isfinite(loss):
-            raise SettingError(
-                f"The loss is no longer a number in epoch {epoch + 1}, step {number + 1}. Lower "
-                "optim.lr or optim.head_lr, or train with --train.precision fp32."
-            )
-        sums += torch.tensor(
-            [loss, float(batch.weights.sum()), batch.real_tokens], dtype=torch.float64
+        loss = float(step(batch, epoch=epoch, number=done, rate=rate).item())
+        done += 1
+        _refuse_what_is_no_number(loss, epoch, done)
+        added = (loss, float(batch.weights.sum()), batch.real_tokens)
+        sums += torch.tensor(added, dtype=torch.float64)
+        if save_every is not None and done % save_every == 0:
+            save(at(done))
+    return at(done)
+
+
+def _refuse_what_is_no_number(loss: float, epoch: int, step: int) -> None:
+    if not math.isfinite(loss):
+        raise SettingError(
+            f"The loss is no longer a number in epoch {epoch + 1}, step {step}. Lower optim.lr or "
+            "optim.head_lr, or train with --train.precision fp32."
         )
-        steps += 1
-    loss_sum, rows, real_tokens = ranks.sum_over_ranks(sums, device).tolist()
-    return {"train_loss": loss_sum / max(1.0, rows), "tokens": real_tokens, "steps": float(steps)}
+
+
+def _figures(trained: Progress) -> Metrics:
+    """The figures of an epoch whose training has ended."""
+    return {
+        "train_loss": trained.loss / max(1.0, trained.rows),
+        "tokens": trained.tokens,
+        "steps": float(trained.position.batch),
+        "tokens_per_second": trained.tokens / max(trained.seconds, 1e-9),
+        "epoch": trained.position.epoch + 1.0,
+        "epoch_seconds": trained.seconds,
+    }
 
 
 def validate(

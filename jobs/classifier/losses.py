@@ -1,4 +1,4 @@
-"""The loss as a sum over rows, so that its gradient does not depend on how rows are shared out."""
+"""Losses as sums over rows, so that their gradients do not depend on how rows are shared out."""
 
 import torch
 import torch.nn.functional as F
@@ -38,3 +38,14 @@ def cross_entropy_sum(
     if class_weights is not None:
         losses = losses * class_weights[labels]
     return (losses * rows).sum()
+
+
+def disagreement_sum(one: torch.Tensor, other: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Σ over rows of the mean of the two Kullback-Leibler divergences between two answers.
+
+    `one`, `other` [n, classes]: logits for the same texts under two draws of dropout. Liang et
+    al., R-Drop: regularized dropout for neural networks, 2021.
+    """
+    p, q = F.log_softmax(one.float(), dim=-1), F.log_softmax(other.float(), dim=-1)
+    # KL(p|q) + KL(q|p) = Σ (p - q) · (log p - log q)
+    return (((p.exp() - q.exp()) * (p - q)).sum(dim=-1) / 2 * rows).sum()

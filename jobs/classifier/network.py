@@ -112,6 +112,24 @@ def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: in
     )
 
 
+def freeze(network: Any, layers: int) -> None:
+    """Keeps the embeddings and the lowest `layers` layers of the encoder as they are; 0: none."""
+    from jobs.classifier.optimizer import layer_of
+
+    depth = int(network.config.num_hidden_layers)
+    if layers > depth:
+        raise SettingError(
+            f"model.freeze_layers is {layers}, and the network has {depth} layers. Give at most "
+            f"{depth}; 0 lets all of them learn."
+        )
+    if layers == 0:
+        return
+    for name, parameter in network.base_model.named_parameters():
+        lies = layer_of(f".{name}")
+        head = lies < 0 and "embedding" not in name
+        parameter.requires_grad = head or lies >= layers
+
+
 def saved_network(folder: Path) -> Any:
     """The network in a bundle's folder, float32, on the CPU, in evaluation mode."""
     import torch

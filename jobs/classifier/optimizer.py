@@ -3,13 +3,88 @@
 import math
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+
+from jobs.classifier.embedding import RowAdamW, RowEmbedding
+from jobs.classifier.gradients import SummedGradients
 
 Schedule = Literal["linear", "cosine", "constant"]
 HEAD = re.compile(r"(^|\.)(classifier|pooler|pre_classifier)\.")
 LAYER = re.compile(r"\.layers?\.(\d+)\.")
+
+
+class Optimizer:
+    """What turns the gradients of a step into new weights, the same on all ranks.
+
+    AdamW (`make_optimizer`) for all weights but word embeddings in a RowEmbedding, which have
+    a RowAdamW of their own.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        *,
+        lr: float,
+        head_lr: float | None,
+        layer_decay: float,
+        weight_decay: float,
+        clip_norm: float,
+    ) -> None:
+        found = [m for m in network.modules() if isinstance(m, RowEmbedding)]
+        self._embedding = found[0] if found else None
+        table = None if self._embedding is None else self._embedding.weight
+        self.dense = make_optimizer(
+            network,
+            lr=lr,
+            head_lr=head_lr,
+            layer_decay=layer_decay,
+            weight_decay=weight_decay,
+            without=table,
+        )
+        self._rows = None
+        if table is not None:
+            # The embeddings are the layer below the lowest.
+            rate = _rate("", lr, lr, layer_decay, _depth(network))
+            self._rows = RowAdamW(table, peak_lr=rate, weight_decay=weight_decay)
+        self._clip_norm = clip_norm
+        self._parameters = list(parameters_of(self.dense))
+        mine = {id(p) for p in self._parameters}
+        self.sums = SummedGradients([p for p in network.parameters() if id(p) in mine])
+
+    def set_rates(self, factor: float) -> None:
+        """Sets every rate to `factor` times its peak."""
+        set_rates(self.dense, factor)
+        if self._rows is not None:
+            self._rows.lr = self._rows.peak_lr * factor
+
+    def update(self) -> None:
+        """Sums the gradients over ranks, clips them as one, takes the step and clears them."""
+        self.sums.finish()
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norms = [torch.nn.utils.get_total_norm(gradients)]
+        rows, of_rows = None, None
+        if self._embedding is not None:
+            rows, of_rows = self._embedding.take_gradient()
+            norms.append(torch.linalg.vector_norm(of_rows))
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
+        self.dense.step()
+        self.dense.zero_grad(set_to_none=True)
+        if self._rows is not None and rows is not None and of_rows is not None:
+            of_rows.mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            self._rows.step(rows, of_rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of tensors and plain numbers; the same on all ranks."""
+        rows = {} if self._rows is None else self._rows.state_dict()
+        return {"dense": self.dense.state_dict(), "rows": rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.dense.load_state_dict(state["dense"])
+        if self._rows is not None:
+            self._rows.load_state_dict(state["rows"])
 
 
 def make_optimizer(
@@ -19,17 +94,19 @@ def make_optimizer(
     head_lr: float | None,
     layer_decay: float,
     weight_decay: float,
-    fused: bool = True,
+    without: torch.nn.Parameter | None = None,
 ) -> torch.optim.AdamW:
     """Fused AdamW; biases and norms are not decayed.
 
     `head_lr` is the rate of the pooler and classifier, which start without knowing the task
     (None: `lr`). Each encoder layer below the top one runs at `layer_decay` times the rate of
     the one above it (Howard and Ruder, ULMFiT, 2018); 1 turns that off.
-    Loshchilov and Hutter, Decoupled weight decay regularization, 2019.
+    `without` is left out. Loshchilov and Hutter, Decoupled weight decay regularization, 2019.
     """
-    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    depth = 1 + max((_layer(name) for name, _ in named), default=-1)
+    named = [
+        (name, p) for name, p in network.named_parameters() if p.requires_grad and p is not without
+    ]
+    depth = _depth(network)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in named:
         rate = _rate(name, lr, lr if head_lr is None else head_lr, layer_decay, depth)
@@ -40,7 +117,7 @@ def make_optimizer(
             {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
             for (rate, decay), parameters in groups.items()
         ],
-        fused=fused,
+        fused=True,
     )
 
 
@@ -64,7 +141,12 @@ def rate_factor(progress: float, *, warmup_ratio: float, schedule: Schedule) -> 
     return 1.0 - rest if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * rest))
 
 
-def _layer(name: str) -> int:
+def _depth(network: torch.nn.Module) -> int:
+    return 1 + max((layer_of(name) for name, _ in network.named_parameters()), default=-1)
+
+
+def layer_of(name: str) -> int:
+    """Which layer of the encoder a parameter belongs to, counted from 0; -1: to none."""
     found = LAYER.search(name)
     return int(found.group(1)) if found else -1
 
@@ -72,7 +154,7 @@ def _layer(name: str) -> int:
 def _rate(name: str, lr: float, head_lr: float, layer_decay: float, depth: int) -> float:
     if HEAD.search(name):
         return head_lr
-    below_top = depth - 1 - _layer(name)  # the embeddings count as the layer below the lowest
+    below_top = depth - 1 - layer_of(name)  # the embeddings count as the layer below the lowest
     return float(lr * layer_decay**below_top)
 
 

@@ -43,6 +43,25 @@ class Predictions:
         return np.take_along_axis(self.scores, self.labels[:, None], axis=1)[:, 0]
 
 
+def decide(
+    logits: torch.Tensor,
+    truncated: npt.NDArray[np.bool_],
+    decision_offset: Sequence[float],
+    abstention_threshold: float,
+) -> Predictions:
+    """What follows from the logits of a bundle: float32 [n, classes], on the CPU.
+
+    `decision_offset` [classes] is part of them, and is taken out again for the scores; empty is
+    none. A row is abstained on if its label's score is below the threshold.
+    """
+    offset = torch.tensor(list(decision_offset) or [0.0], dtype=torch.float32)
+    scores = torch.softmax(logits - offset, dim=-1).numpy()
+    labels = logits.argmax(dim=-1).numpy()
+    chosen = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    abstained = chosen < np.float32(abstention_threshold)
+    return Predictions(labels, scores, abstained, truncated, logits.numpy())
+
+
 class Predictor:
     """A loaded bundle."""
 
@@ -65,7 +84,6 @@ class Predictor:
         self.dtype = resolve(precision, self.device)
         self.encoder = Encoder(folder, self.about.max_tokens)
         self.network = saved_network(folder).to(self.device)
-        self._offset = torch.tensor(self.about.decision_offset or [0.0], dtype=torch.float32)
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answers in the order of `texts`."""
@@ -79,11 +97,9 @@ class Predictor:
         order = np.argsort([-len(ids) for ids in encoded.tokens], kind="stable")
         for rows in self._cut(encoded.tokens, order):
             logits[rows] = self._forward([encoded.tokens[row] for row in rows])
-        scores = torch.softmax(logits - self._offset, dim=-1).numpy()
-        labels = logits.argmax(dim=-1).numpy()
-        chosen = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-        abstained = chosen < self.about.abstention_threshold
-        return Predictions(labels, scores, abstained, encoded.truncated, logits.numpy())
+        return decide(
+            logits, encoded.truncated, self.about.decision_offset, self.about.abstention_threshold
+        )
 
     def _cut(
         self, tokens: Sequence[TokenIds], order: npt.NDArray[np.int64]

@@ -20,4 +20,7 @@ class Recipe:
     schedule: Schedule = "linear"
     clip_norm: float = 1.0
     label_smoothing: float = 0.0
+    r_drop: float = 0.0
+    micro_tokens: int | None = None
+    packed: bool = False
     dtype: torch.dtype = torch.float32

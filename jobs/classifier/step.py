@@ -5,19 +5,23 @@ follows from (seed, epoch, number of the batch, rank) alone, so that a run which
 checkpoint draws what the undisturbed one would have drawn, and no random state has to be kept.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from jobs.classifier import ranks
+from jobs.classifier.attention import use_plain_attention
 from jobs.classifier.batches import Batch
-from jobs.classifier.losses import cross_entropy_sum
-from jobs.classifier.optimizer import make_optimizer, parameters_of, set_rates
+from jobs.classifier.dropout import Draws, replace_dropout
+from jobs.classifier.embedding import RowEmbedding
+from jobs.classifier.losses import cross_entropy_sum, disagreement_sum
+from jobs.classifier.optimizer import Optimizer
+from jobs.classifier.packed import can_pack, logits_of_packed, use_packed_attention
 from jobs.classifier.recipe import Recipe
 
 
@@ -35,14 +39,23 @@ class Step:
         logit_offsets: torch.Tensor | None = None,
         focal_gamma: float = 0.0,
     ) -> None:
-        self.optimizer = make_optimizer(
+        self.first_at: float | None = None  # when the first step was done, by this machine's clock
+        self._draws = Draws()
+        if device.type == "cpu":
+            _prepare_for_cpu(network, self._draws)
+        self.optimizer = Optimizer(
             network,
             lr=recipe.lr,
             head_lr=recipe.head_lr,
             layer_decay=recipe.layer_decay,
             weight_decay=recipe.weight_decay,
+            clip_norm=recipe.clip_norm,
         )
-        self._network = DistributedDataParallel(network) if ranks.world() > 1 else network
+        self._logits = logits_of
+        if recipe.packed and can_pack(network):
+            use_packed_attention(network)
+            self._logits = logits_of_packed
+        self._network = network
         self._recipe = recipe
         self._device = device
         self._seed = seed
@@ -52,11 +65,36 @@ class Step:
 
     def __call__(self, batch: Batch, *, epoch: int, number: int, rate: float) -> torch.Tensor:
         """One update at `rate` times the peak rates; the loss of this rank's rows, summed."""
-        set_rates(self.optimizer, rate)
-        _seed_dropout(self._seed, epoch, number, ranks.rank())
-        with _attention(self._device):
-            logits = logits_of(self._network, batch, self._recipe.dtype, self._device)
-        loss = cross_entropy_sum(
+        self.optimizer.set_rates(rate)
+        self._seed_dropout(epoch, number)
+        parts = list(_parts(batch, self._recipe.micro_tokens))
+        total = torch.zeros((), device=self._device)
+        for k, part in enumerate(parts, 1):
+            loss = self._loss(part)
+            if k == len(parts):
+                self.optimizer.sums.expect()
+            torch.autograd.backward(loss / batch.global_rows)
+            total += loss.detach()
+        self.optimizer.update()
+        if self.first_at is None:
+            self.first_at = time.time()
+        return total
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        weight = self._recipe.r_drop
+        if weight == 0:
+            return self._cross_entropy(self._answer(batch), batch)
+        rows = len(batch.labels)
+        twice = self._answer(_twice(batch))
+        one, other = twice[:rows], twice[rows:]
+        told = self._cross_entropy(one, batch) + self._cross_entropy(other, batch)
+        return told / 2 + weight * disagreement_sum(one, other, batch.weights.to(self._device))
+
+    def _answer(self, batch: Batch) -> torch.Tensor:
+        return self._logits(self._network, batch, self._recipe.dtype, self._device)
+
+    def _cross_entropy(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return cross_entropy_sum(
             logits,
             batch.labels.to(self._device),
             batch.weights.to(self._device),
@@ -65,24 +103,44 @@ class Step:
             focal_gamma=self._focal_gamma,
             label_smoothing=self._recipe.label_smoothing,
         )
-        # DDP divides the sum of gradients by the number of ranks; this makes it a mean over rows.
-        torch.autograd.backward(loss * (ranks.world() / batch.global_rows))
-        torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self._recipe.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+
+    def _seed_dropout(self, epoch: int, number: int) -> None:
+        position = (self._seed, epoch, number, ranks.rank())
+        if self._device.type == "cpu":
+            self._draws.seed(*position)
+        else:
+            state = np.random.SeedSequence(position).generate_state(1, np.uint64)
+            torch.cuda.manual_seed(int(state[0]))
 
 
-def _seed_dropout(*position: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0]))
+def _prepare_for_cpu(network: Any, draws: Draws) -> None:
+    """Puts in what is faster on CPUs; the names and values of the weights stay."""
+    replace_dropout(network, draws)
+    use_plain_attention(network)
+    embeddings = network.get_input_embeddings()
+    table = embeddings.weight
+    if isinstance(table, nn.Parameter) and table.requires_grad:
+        network.set_input_embeddings(RowEmbedding(table))
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """Which attention to train with: on CPUs the backward pass of torch's flash attention takes
-    several times as long as plain matrix products at the lengths of tickets."""
-    if device.type == "cpu":
-        return cast("AbstractContextManager[None]", sdpa_kernel(SDPBackend.MATH))
-    return nullcontext()
+def _twice(batch: Batch) -> Batch:
+    """Every row two times, for two draws of dropout."""
+    return replace(batch, ids=batch.ids.repeat(2, 1), mask=batch.mask.repeat(2, 1))
+
+
+def _parts(batch: Batch, most_tokens: int | None) -> Iterator[Batch]:
+    """The rows of a batch in parts of at most so many tokens, padding included."""
+    rows, width = batch.ids.shape
+    size = rows if most_tokens is None else max(1, most_tokens // width)
+    for at in range(0, rows, size):
+        taken = slice(at, at + size)
+        yield replace(
+            batch,
+            ids=batch.ids[taken],
+            mask=batch.mask[taken],
+            labels=batch.labels[taken],
+            weights=batch.weights[taken],
+        )
 
 
 def step_for_timing(network: Any, recipe: Recipe, device: torch.device) -> Callable[[Batch], float]:
@@ -95,9 +153,11 @@ def step_for_timing(network: Any, recipe: Recipe, device: torch.device) -> Calla
 def logits_of(network: Any, batch: Batch, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """[rows, classes], computed in `dtype` where autocast finds that safe."""
     mixed = dtype is not torch.float32
+    # Without padding there is nothing to mask, and attention is cheaper for it.
+    padded = bool((batch.mask == 0).any())
     with torch.autocast(device.type, dtype=dtype if mixed else None, enabled=mixed):
         output = network(
             input_ids=batch.ids.to(device, non_blocking=True),
-            attention_mask=batch.mask.to(device, non_blocking=True),
+            attention_mask=batch.mask.to(device, non_blocking=True) if padded else None,
         )
     return torch.as_tensor(output.logits)

@@ -304,9 +304,13 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch(
         other = {"train": short, "balance": strategy, "resume": True}
         with pytest.raises(SettingError, match=sentence):
             train(command(sample | {"fraction": part}, output, tiny_model, **other))
-    longer = same | {"train": short | {"epochs": 3}, "resume": True}
+    longer = same | {"train": short | {"epochs": 3}, "resume": True, "checkpoint": {"keep": 1}}
     second = train(command(sample, output, tiny_model, **longer))
     assert second["resumed_after_epoch"] == 2
+    assert second["resumed_at"] == {"epoch": 2, "batch": 0}
+    assert second["epochs"] == 3
+    assert len(list((output / "checkpoints").iterdir())) <= 2, "the newest and the best"
+    assert not (output / ".running").exists()
     assert (output / "bundle" / "bundle.json").exists()
 
 

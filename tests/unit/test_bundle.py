@@ -13,6 +13,7 @@ import torch
 
 from cluster.errors import BundleError
 from jobs.classifier import bundle
+from jobs.classifier.card import card
 from jobs.classifier.network import new_network
 from jobs.classifier.predictor import Predictor
 from tests.unit.memory import write_sharp_bundle
@@ -57,6 +58,7 @@ def test_a_sound_bundle_says_all_about_itself(make_bundle: Callable[..., Path], 
         "temperature": 1.5,
         "decision_offset": [0.5, -0.25, 0.0],
         "abstention_threshold": 0.4,
+        "calibration": {"rows": 7, "nll_after": 0.25},
         "configuration": {"model.name": "tiny", "train.seed": 3},
         "data": {"uri": "s3://rows"},
         "manifest_digest": "abc",
@@ -202,33 +204,49 @@ def test_a_model_without_a_fast_tokenizer_is_refused(
     assert not (tmp_path / "new" / bundle.COMMIT).exists()
 
 
+ROW = {"precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 12}
+# What jobs.decisions writes.
+CALIBRATION = {
+    "rows": 1234,
+    "temperature": 0.625,
+    "prior_strength": 0.4,
+    "metric": "macro_f1",
+    "offset_strength": 0.55,
+    "abstention_threshold": 0.5,
+    "nll_before": 0.9,
+    "nll_after": 0.6,
+    "calibration_error_before": 0.2,
+    "calibration_error": 0.03,
+    "coverage": 0.9,
+    "answered_accuracy": 0.975,
+}
+
+
 def test_the_card_names_data_balance_and_figures_per_class(tiny_bundle: Path) -> None:
     about = replace(
         bundle.read_about(tiny_bundle),
+        labels=["a|b", "c", "d"],
         configuration={"model.name": "tiny", "balance.strategy": "undersample"},
         natural_prior=[0.7, 0.2, 0.1],
         manifest_digest="abc123",
     )
-    row = {"precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 12}
-    metrics = {"accuracy": 0.75, "macro_f1": 0.5, "per_class": {"a|b": row}}
-    card = bundle.card(about, metrics, labels=["a|b", "c", "d"], title="Ticket router")
-    assert card.startswith("---\npipeline_tag: text-classification\n")
-    assert "# Ticket router" in card
-    assert "manifest abc123; balance: undersample" in card
-    assert "at most 16 tokens" in card
-    assert "| macro f1 | 0.5000 |" in card
-    assert "balanced accuracy" not in card
-    assert "| a/b | 0.7000 | 0.3333 | 0.500 | 0.250 | 0.333 | 12 |" in card
+    metrics = {"accuracy": 0.75, "macro_f1": 0.5, "per_class": {"a|b": ROW}}
+    text = card(about, metrics, title="Ticket router")
+    assert text.startswith("---\npipeline_tag: text-classification\n")
+    assert "# Ticket router" in text
+    assert "manifest abc123; balance: undersample" in text
+    assert "at most 16 tokens" in text
+    assert "| macro f1 | 0.5000 |" in text
+    assert "| balanced accuracy" not in text
+    assert "| a/b | 0.7000 | 0.3333 | 0.500 | 0.250 | 0.333 | 12 |" in text
 
 
-def test_a_bundle_of_a_loss_without_a_prior_says_none(tiny_bundle: Path, copy: Path) -> None:
+def test_a_bundle_of_a_loss_without_a_prior_says_none(copy: Path) -> None:
     change(copy, training_prior=None)
     about = bundle.read_about(copy)
     assert about.training_prior is None
-    row = {"precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 12}
-    metrics = {"per_class": {"a": row}}
-    card = bundle.card(about, metrics, labels=["a", "b", "c"], title="Ticket router")
-    assert "| a | 0.3333 | none | 0.500 | 0.250 | 0.333 | 12 |" in card
+    text = card(about, {"per_class": {"mail": ROW}}, title="Ticket router")
+    assert "| mail | 0.3333 | none | 0.500 | 0.250 | 0.333 | 12 |" in text
 
 
 @pytest.mark.parametrize(
@@ -243,7 +261,44 @@ def test_the_card_of_a_cheap_first_run_says_so(
     tiny_bundle: Path, configuration: dict[str, Any], says: str
 ) -> None:
     about = replace(bundle.read_about(tiny_bundle), configuration=configuration)
-    assert says in bundle.card(about, {}, labels=["a", "b", "c"], title="Ticket router")
+    assert says in card(about, {}, title="Ticket router")
+
+
+def test_the_card_says_what_scores_are_worth_and_when_a_human_is_asked(tiny_bundle: Path) -> None:
+    about = replace(
+        bundle.read_about(tiny_bundle),
+        temperature=0.625,
+        abstention_threshold=0.5,
+        calibration=CALIBRATION,
+    )
+    text = card(about, {}, title="Ticket router")
+    assert "Logits were divided by 0.625, 0.40 · log(share of the data / share in training)" in text
+    assert "fitted on 1,234 validation rows" in text
+    assert "0.2000 before, 0.0300 after, on the rows it was fitted on: on others expect" in text
+    assert "argmax of log-scores - 0.55 · log(share of the data), chosen for macro f1" in text
+    assert "Below a score of 0.5000 a human is asked: 90.0% of the validation rows" in text
+    assert "97.5% of these right" in text
+    assert "not calibrated" not in text
+
+
+def test_the_card_says_where_nothing_is_abstained_on_corrected_or_calibrated(
+    tiny_bundle: Path,
+) -> None:
+    plain = bundle.read_about(tiny_bundle)
+    assert "they were not calibrated" in card(plain, {}, title="Ticket router")
+    focal = replace(plain, training_prior=None, calibration=CALIBRATION)
+    text = card(focal, {}, title="Ticket router")
+    assert "no prior correction, as the loss was that of no prior" in text
+    assert "Every text is answered: no abstention threshold" in text
+
+
+def test_a_bundle_of_before_there_was_calibration_is_still_read(copy: Path) -> None:
+    path = copy / bundle.COMMIT
+    raw = json.loads(path.read_text())
+    del raw["calibration"]
+    path.write_text(json.dumps(raw))
+    assert bundle.check(copy).calibration == {}
+    assert Predictor(copy, device="cpu").predict(["vpn"]).scores.shape == (1, 3)
 
 
 def test_versions_name_the_packages_that_decide_the_numbers() -> None:

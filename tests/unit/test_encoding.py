@@ -87,24 +87,25 @@ def test_what_the_file_says_about_padding_and_truncation_is_put_aside(
     assert [t.tolist() for t in theirs.tokens] == [t.tolist() for t in ours.tokens]
 
 
-def test_the_grid_has_steps_of_4_up_to_64_and_of_16_above() -> None:
-    widths = {length: grid(length) for length in (1, 4, 5, 63, 64, 65, 80, 81, 128, 129, 512)}
+def test_the_grid_has_every_width_up_to_32_and_16_for_each_doubling_above() -> None:
+    widths = {length: grid(length) for length in (1, 5, 31, 32, 33, 63, 64, 65, 81, 128, 129, 512)}
     assert widths == {
-        1: 4,
-        4: 4,
-        5: 8,
+        1: 1,
+        5: 5,
+        31: 31,
+        32: 32,
+        33: 34,
         63: 64,
         64: 64,
-        65: 80,
-        80: 80,
-        81: 96,
+        65: 68,
+        81: 84,
         128: 128,
-        129: 144,
+        129: 136,
         512: 512,
     }
     all_widths = [grid(length) for length in range(1, 513)]
     assert all_widths == sorted(all_widths)
-    assert len(set(all_widths)) == 16 + 28
+    assert len(set(all_widths)) == 32 + 4 * 16
 
 
 @STEADY

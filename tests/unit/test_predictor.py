@@ -132,6 +132,16 @@ def test_answers_below_the_threshold_are_abstentions_by_the_score_of_the_label(
     assert answers.labels.tolist() == predictor.predict(texts).labels.tolist()
 
 
+def test_a_row_whose_score_is_the_threshold_is_answered() -> None:
+    logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.3, 0.0]])
+    truncated = np.zeros(3, dtype=bool)
+    score = float(module.decide(logits, truncated, [], 0.0).label_scores[1])
+    assert module.decide(logits, truncated, [], score).abstained.tolist() == [False, False, True]
+    # Not a float32: it is compared as one.
+    nearly = np.nextafter(score, 1.0)
+    assert module.decide(logits, truncated, [], nearly).abstained.tolist() == [False, False, True]
+
+
 def test_bfloat16_answers_are_close_to_those_of_float32(
     sharp_bundle: Path, predictor: Predictor
 ) -> None:

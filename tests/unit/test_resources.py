@@ -148,3 +148,27 @@ def test_what_the_workers_claim_finds_room_on_nodes_of_unequal_size(
 def test_a_node_that_an_autoscaler_has_yet_to_add_is_asked_for_one_cpu_a_worker() -> None:
     plan = plan_workers(Capacity(64, 0, 1, autoscaling=True), workers=1, gpu="no")
     assert plan.cpus_per_worker == 1
+
+
+@pytest.mark.parametrize(
+    ("have", "workers", "gpu", "claim"),
+    [
+        # An endpoint holds two of eight CPUs: the rest is claimed, threads stay as they are.
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((6, 0),)), None, "no", 6.0),
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((8, 0),)), None, "no", 7.0),
+        (Capacity(8, 0, 2, sizes=((4, 0), (4, 0)), free=((4, 0), (1, 0))), 2, "no", 2.0),
+        (Capacity(16, 4, 1, sizes=((16, 4),), free=((6, 4),)), 2, "yes", 3.0),
+        # Less than a CPU is left: that is waited for, and not divided.
+        (Capacity(2, 0, 1, sizes=((2, 0),), free=((0, 0),)), None, "no", 1.0),
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((0.5, 0),)), None, "no", 7.0),
+        (Capacity(2, 0, 1, sizes=((2, 0),), free=((1, 0),)), 2, "no", 0.5),
+    ],
+)
+def test_workers_claim_what_others_leave_as_long_as_that_is_a_cpu_each(
+    have: Capacity, workers: int | None, gpu: GpuChoice, claim: float
+) -> None:
+    plan = plan_workers(have, workers=workers, gpu=gpu)
+    assert plan.cpus_per_worker == claim
+    whole = plan_workers(Capacity(have.cpus, have.gpus, have.nodes), workers=workers, gpu=gpu)
+    assert plan.workers == whole.workers
+    assert plan.gpu or plan.threads == whole.threads

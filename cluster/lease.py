@@ -1,0 +1,44 @@
+"""One run at a time in a folder: a sign of life in it, renewed as long as the run lasts.
+
+A run that was killed is not in the way: its sign is that of a dead process, or is renewed no more.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+import pyarrow.fs as pafs
+
+from cluster import liveness, storage
+from cluster.errors import InUseError
+
+SIGN = ".running"
+
+
+@contextmanager
+def held(uri: str, key: str) -> Iterator[None]:
+    """Holds the folder at `uri` for the length of the block; InUseError if another run does."""
+    place = storage.join(uri, SIGN)
+    _refuse_living(place, uri, key)
+    sign = liveness.sign()
+    storage.write_bytes(place, sign)
+    try:
+        with liveness.renewed(lambda: storage.write_bytes(place, sign)):
+            yield
+    finally:
+        fs, path = storage.filesystem(place)
+        with suppress(OSError):
+            fs.delete_file(path)
+
+
+def _refuse_living(place: str, uri: str, key: str) -> None:
+    fs, path = storage.filesystem(place)
+    info = fs.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        return
+    age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
+    if not liveness.is_gone(storage.read_bytes(place), age):
+        raise InUseError(
+            f"--{key} {uri}: another run is at work in it, whose last sign of life is {age:.0f} s "
+            f"old. Wait for it or end it; if it was killed, wait {liveness.DEAD_AFTER_S:.0f} s."
+        )

@@ -1,0 +1,60 @@
+"""Whether the workers of a plan find room in the cluster now, and what to say if they do not.
+
+Ray waits for ever where there is none; here the wait has an end and a sentence.
+"""
+
+from cluster import resources
+from cluster.errors import ResourceError
+from cluster.resources import Capacity, Plan
+from cluster.session import say
+
+# Others may be about to finish; more than that, a cluster of fixed size has no reason to wait.
+FIXED_WAIT_S = 30.0
+QUIET_WAIT_S = 2.0
+
+
+def await_room(plan: Plan, have: Capacity, *, start_timeout: float) -> None:
+    """Returns as soon as all workers of `plan` could start together, or raises ResourceError.
+
+    An autoscaler is asked for what is missing, and has `start_timeout` seconds to add it.
+    """
+    from ray.util import placement_group, remove_placement_group
+
+    limit = start_timeout if have.autoscaling else min(FIXED_WAIT_S, start_timeout)
+    group = placement_group([plan.resources()] * plan.workers, strategy="PACK")
+    try:
+        if group.wait(min(QUIET_WAIT_S, limit)):
+            return
+        says = "an autoscaler is asked for nodes" if have.autoscaling else "none can be added"
+        say(f"Waiting up to {limit:.0f} s for room for {wanted(plan)}: {_there()}; {says} …")
+        if not group.wait(max(0.0, limit - QUIET_WAIT_S)):
+            raise ResourceError(no_room(plan, limit))
+    finally:
+        remove_placement_group(group)
+
+
+def no_room(plan: Plan, waited_s: float) -> str:
+    """What is wanted, what there is, and what to do."""
+    return (
+        f"After {waited_s:.0f} s there is still no room for {wanted(plan)}: {_there()}. End what "
+        "holds the rest or wait for it, add nodes, or ask for less with --scaling.workers."
+    )
+
+
+def wanted(plan: Plan) -> str:
+    """The workers of a plan and their claims, in words."""
+    claim = f"{plan.cpus_per_worker:g} CPUs" + (" and 1 GPU" if plan.gpu else "")
+    if plan.workers == 1:
+        return f"1 worker of {claim}"
+    return f"{plan.workers} workers of {claim} each"
+
+
+def _there() -> str:
+    have, free = resources.capacity(), resources.free_per_node()
+    cpus, gpus = (sum(node[kind] for node in free) for kind in (0, 1))
+    most = max((node[0] for node in free), default=0.0)
+    gpu_part = f" and {gpus:g} GPUs" if have.gpus else ""
+    return (
+        f"{have} on {len(free)} {'node' if len(free) == 1 else 'nodes'}, of which {cpus:g} CPUs"
+        f"{gpu_part} are free, at most {most:g} CPUs on one node"
+    )

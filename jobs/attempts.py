@@ -1,0 +1,85 @@
+"""Between the attempts of a run on Ray Train: what is tried again, and what is said of it.
+
+Ray starts all workers anew when one has failed. It would do so too for a mistake of the user, and
+wait for ever for room that is not there; here both end in one sentence.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.train import ControllerError, FailureConfig, TrainingFailedError, UserCallback
+from ray.train.torch import TorchTrainer
+
+from cluster import room
+from cluster.errors import ResourceError, user_error_in
+from cluster.resources import Plan
+from cluster.session import say
+
+MAX_FAILURES = 3
+_STARTS = 4  # how often Ray tries to place the workers before it gives up
+
+
+class Attempts(UserCallback):  # type: ignore[misc]  # Ray has no types
+    """Tells of failed workers; what a user has to mend is raised, which ends the run."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            found = user_error_in(error)
+            if found is not None:
+                raise found
+        ranks = ", ".join(str(rank) for rank in sorted(worker_exceptions))
+        first = next(iter(worker_exceptions.values()))
+        reason = next((line for line in str(first).splitlines() if line.strip()), "")
+        say(
+            f"Worker {ranks} failed ({type(first).__name__}: {reason[:200]}); all workers start "
+            "again from the newest sound checkpoint …"
+        )
+
+
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """A TorchTrainer without Ray's watch over placement groups.
+
+    That is for drivers which outlive their training; ours ends with it, and so do its placement
+    groups. The watch asks a dashboard every second, and complains on a Ray that has none.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
+
+
+def failure_config(start_timeout: float) -> FailureConfig:
+    """So many failures of workers, and so many seconds without room for them."""
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout / _STARTS)
+    return FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=_STARTS - 1)
+
+
+def told(error: TrainingFailedError, plan: Plan, start_timeout: float) -> Exception:
+    """The error that a user should see for one of Ray Train."""
+    cause = error.controller_failure if isinstance(error, ControllerError) else error
+    if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+        return ResourceError(
+            f"{room.no_room(plan, start_timeout)} The run goes on with --resume from its newest "
+            "checkpoint."
+        )
+    return user_error_in(cause) or error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT is a KeyboardInterrupt in the block and after it: Ray Train puts in a handler that
+    ends the workers and then the program as if it had succeeded, and leaves it there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)

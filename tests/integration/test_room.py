@@ -1,0 +1,45 @@
+"""Waiting for room in a cluster: what is said, how long, and what is left behind."""
+
+import time
+
+import pytest
+
+from cluster import resources, room
+from cluster.errors import ResourceError
+from cluster.resources import Capacity, Plan
+
+TOO_LARGE = Plan(2, False, 64.0, 64, 1.0)
+
+
+def test_workers_that_fit_do_not_wait_and_leave_what_they_asked_for(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before = resources.free_per_node()
+    assert sum(cpus for cpus, _ in before) == 2
+    for _ in range(3):
+        room.await_room(Plan(2, False, 1.0, 1, 0.0), resources.capacity(), start_timeout=600)
+    assert "Waiting" not in capfd.readouterr().err
+
+
+def test_an_autoscaler_gets_the_time_of_the_settings_and_it_is_said_what_is_waited_for(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    have = Capacity(256, 0, 1, autoscaling=True)
+    began = time.monotonic()
+    with pytest.raises(ResourceError) as refused:
+        room.await_room(TOO_LARGE, have, start_timeout=3)
+    assert 2.9 < time.monotonic() - began < 20
+    said = capfd.readouterr().err
+    assert "Waiting up to 3 s for room for 2 workers of 64 CPUs each" in said
+    assert "an autoscaler is asked for nodes" in said
+    assert str(refused.value) == (
+        "After 3 s there is still no room for 2 workers of 64 CPUs each: the cluster has 2 CPUs "
+        "and 0 GPUs on 1 node, of which 2 CPUs are free, at most 2 CPUs on one node. End what "
+        "holds the rest or wait for it, add nodes, or ask for less with --scaling.workers."
+    )
+
+
+def test_a_cluster_of_fixed_size_has_no_reason_to_wait_long() -> None:
+    assert room.FIXED_WAIT_S < 60
+    with pytest.raises(ResourceError, match="no room for 2 workers of 64 CPUs each"):
+        room.await_room(TOO_LARGE, Capacity(2, 0, 1), start_timeout=2)

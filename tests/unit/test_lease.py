@@ -1,0 +1,46 @@
+"""One run at a time in a folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster import lease, liveness
+from cluster.errors import InUseError
+
+
+def test_a_folder_that_is_held_is_refused_and_free_afterwards(tmp_path: Path) -> None:
+    with lease.held(str(tmp_path / "run"), "output"):
+        with (
+            pytest.raises(InUseError, match="another run is at work in it"),
+            lease.held(str(tmp_path / "run"), "output"),
+        ):
+            pass
+        assert list((tmp_path / "run").iterdir()), "the refused one has not let go of it"
+    assert not list((tmp_path / "run").iterdir())
+    with lease.held(str(tmp_path / "run"), "output"):
+        pass
+
+
+def test_a_run_that_was_killed_is_not_in_the_way(tmp_path: Path) -> None:
+    held = f"with lease.held({str(tmp_path)!r}, 'output'): os._exit(9)"
+    program = f"import os; from cluster import lease\n{held}"
+    subprocess.run([sys.executable, "-c", program], check=False, cwd=os.getcwd())
+    assert [path.name for path in tmp_path.iterdir()] == [lease.SIGN]
+    with lease.held(str(tmp_path), "output"):
+        pass
+
+
+def test_a_run_on_another_host_counts_as_alive_until_its_sign_is_old(tmp_path: Path) -> None:
+    sign = json.loads(liveness.sign()) | {"host": "elsewhere"}
+    place = tmp_path / lease.SIGN
+    place.write_text(json.dumps(sign))
+    with pytest.raises(InUseError, match="wait 90 s"), lease.held(str(tmp_path), "output"):
+        pass
+    long_ago = place.stat().st_mtime - liveness.DEAD_AFTER_S - 1
+    os.utime(place, (long_ago, long_ago))
+    with lease.held(str(tmp_path), "output"):
+        pass
