@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ def _start(settings: Up) -> dict[str, Any]:
             joins = [f"--address={written['address']}"] if number else head
             own = f"--dashboard-agent-listen-port={agent}"
             raylets.launch(temp, f"node-{number}", [*joins, own, *common], loopback)
-            raylets.wait(lambda: state.answers(written), temp, "the head node")
-        raylets.wait(lambda: state.alive_nodes(written) >= settings.nodes, temp, "all nodes")
+            # One after the other: what they look for free ports with knows nothing of the others.
+            there = partial(_has_nodes, written, number + 1)
+            raylets.wait(there, temp, f"node {number + 1}")
         # Jobs are taken by an agent of their own process, which comes up last.
         raylets.wait(lambda: all(map(state.agent_answers, agents)), temp, "the job agents")
     except BaseException:
@@ -121,6 +123,10 @@ def _start(settings: Up) -> dict[str, Any]:
         state.state_file().unlink(missing_ok=True)
         raise
     return written
+
+
+def _has_nodes(written: dict[str, Any], count: int) -> bool:
+    return state.answers(written) and state.alive_nodes(written) >= count
 
 
 def _summary(written: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cluster.session import COMMON_ENVIRONMENT, SERVE_ENVIRONMENT
 
 START_LIMIT_S = 120
 STOP_LIMIT_S = 8
+SETTLE_S = 5
 MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"  # in every process of the cluster, and only there
 
 
@@ -57,9 +58,12 @@ def launch(
 
 
 def wait(ready: Callable[[], bool], temp: Path, what: str) -> None:
-    limit = time.monotonic() + START_LIMIT_S
+    began = time.monotonic()
     while not ready():
-        if not processes(str(temp)) or time.monotonic() > limit:
+        waited = time.monotonic() - began
+        # A process that has just been started does not show its environment at once.
+        died = waited > SETTLE_S and not processes(str(temp))
+        if died or waited > START_LIMIT_S:
             tail = "".join(p.read_text(errors="replace")[-1500:] for p in temp.glob("*.log"))
             raise SwitchyardError(
                 f"{what} did not start within {START_LIMIT_S} s. Ray said:\n{tail}"

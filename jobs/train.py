@@ -24,6 +24,7 @@ from jobs.settings import Data, PreparedData
 from jobs.trainer import Fitted, Training
 
 RECORD = "run.json"
+FREE_GROUPS = ("scaling.", "checkpoint.", "decide.", "abstain.")
 FREE = ("train.epochs", "stopping.patience")  # what a resumed run may change, beside whole groups
 
 
@@ -130,7 +131,7 @@ def _record(settings: TrainCommand, prepared: Prepared) -> None:
     if settings.resume and storage.exists(place):
         before = storage.read_json(place)
         for key, value in now.items():
-            free = key in FREE or key.startswith(("scaling.", "checkpoint."))
+            free = key in FREE or key.startswith(FREE_GROUPS)
             if not free and before.get(key) != value:
                 raise SettingError(
                     f"--resume: {key} is {value!r}, and the run in {settings.output} was started "
