@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pyarrow.fs as pafs
 
 from cluster import liveness, storage
-from cluster.errors import InUseError
+from cluster.errors import InUseError, StorageError
 
 SIGN = ".running"
 
@@ -21,14 +21,26 @@ def held(uri: str, key: str) -> Iterator[None]:
     place = storage.join(uri, SIGN)
     _refuse_living(place, uri, key)
     sign = liveness.sign()
+
+    def is_mine() -> bool:
+        return storage.is_file(place) and storage.read_bytes(place) == sign
+
+    def renew() -> None:
+        # Who has seen no sign of life for long may have taken the folder: then it is theirs.
+        if is_mine():
+            storage.write_bytes(place, sign)
+
     storage.write_bytes(place, sign)
+    if not is_mine():
+        raise InUseError(f"--{key} {uri}: another run began in it at the same time.")
     try:
-        with liveness.renewed(lambda: storage.write_bytes(place, sign)):
+        with liveness.renewed(renew):
             yield
     finally:
-        fs, path = storage.filesystem(place)
-        with suppress(OSError):
-            fs.delete_file(path)
+        with suppress(OSError, StorageError):
+            if is_mine():
+                fs, path = storage.filesystem(place)
+                fs.delete_file(path)
 
 
 def _refuse_living(place: str, uri: str, key: str) -> None:

@@ -110,8 +110,11 @@ def nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def require_everywhere(uri: str, key: str) -> None:
-    """DataError unless a local path exists on every node, since any of them may read it."""
+def require_everywhere(uri: str, key: str, *, holding: str = "") -> None:
+    """DataError unless a local path exists on every node, since any of them may read it.
+
+    `holding`: a file in it that was just written here, which shows that it is the same folder.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -125,7 +128,7 @@ def require_everywhere(uri: str, key: str) -> None:
         [
             probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(uri)
+            ).remote(os.path.join(uri, holding))
             for node in alive
         ]
     )

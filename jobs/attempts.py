@@ -66,7 +66,13 @@ def told(error: TrainingFailedError, plan: Plan, start_timeout: float) -> Except
             f"{room.no_room(plan, start_timeout)} The run goes on with --resume from its newest "
             "checkpoint."
         )
-    return user_error_in(cause) or error
+    found = user_error_in(cause)
+    if found is None:
+        say(
+            f"Workers failed more than {MAX_FAILURES} times, and are not started again. The run "
+            "goes on with --resume from its newest checkpoint, once the cause below is mended."
+        )
+    return found or error
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def measure(
     found = {
         "majority": majority,
         "TF-IDF + logistic regression": _tfidf(texts, train, questions["text"]),
-        "frozen encoder + logistic regression": _frozen(
+        "frozen encoder + logistic regression": frozen(
             texts, train, questions["text"], model_name, max_tokens
         ),
     }
@@ -86,13 +86,14 @@ def _tfidf(texts: list[str], labels: npt.NDArray[Any], questions: list[str]) -> 
     return np.asarray(model.fit(texts, labels).predict(questions))
 
 
-def _frozen(
+def frozen(
     texts: list[str],
     labels: npt.NDArray[Any],
     questions: list[str],
     model_name: str,
     max_tokens: int,
 ) -> npt.NDArray[Any]:
+    """The class id of each question [n], by logistic regression on the frozen encoder."""
     from sklearn.linear_model import LogisticRegression
 
     from jobs.classifier.network import model_folder

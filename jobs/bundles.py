@@ -99,5 +99,5 @@ def _check_folded(folder: Path, texts: Sequence[str], answers: Predictions) -> N
         raise BundleError(
             "The network with its calibration folded in does not give the scores that were "
             "measured: its logits are not what its last linear layer gives. Use a model of the "
-            "kind of BERT, RoBERTa, DeBERTa, DistilBERT or ELECTRA as model.name."
+            "kind of BERT, RoBERTa, DistilBERT or ELECTRA as model.name."
         )

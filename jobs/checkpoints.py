@@ -49,8 +49,16 @@ class Shelf:
         return read_manifest(storage.read_bytes(self._uri(name, MANIFEST)))
 
     def check(self, name: str) -> Manifest:
-        """Reads all of a checkpoint back; Damaged if it is not what was written."""
-        return _check(self._uri(name))
+        """Reads all of a checkpoint back; Damaged if it is not what was written, or if it cannot
+        be read a second time either (a bad sector is no reason to give up the one before)."""
+        try:
+            return _check(self._uri(name))
+        except (OSError, StorageError):
+            pass
+        try:
+            return _check(self._uri(name))
+        except (OSError, StorageError) as error:
+            raise Damaged(f"it cannot be read: {error}") from None
 
     def add(self, snapshot: Snapshot) -> str:
         """Writes a checkpoint and reads it back; its name. What fails leaves nothing behind."""
@@ -137,8 +145,8 @@ def newest_sound(shelf: Shelf, tell: Tell) -> str | None:
             )
     if damaged:
         raise StorageError(
-            f"All {damaged} checkpoints in {shelf.uri} are damaged, so that the run cannot go on; "
-            "start again with a new --output."
+            f"All {damaged} checkpoints in {shelf.uri} are damaged or cannot be read, so that "
+            "the run cannot go on; see to the storage, or start again with a new --output."
         )
     return None
 

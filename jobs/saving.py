@@ -10,7 +10,7 @@ from types import TracebackType
 
 from cluster.errors import StorageError
 from jobs.checkpoints import Shelf, Tell, best_sound, superfluous
-from jobs.classifier.checkpoint import Snapshot
+from jobs.classifier.checkpoint import Damaged, Snapshot
 from jobs.classifier.progress import Progress
 from jobs.classifier.stopping import Metric, best_epoch
 
@@ -34,8 +34,9 @@ class Saver:
         self._reason = ""
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: Future[None] | None = None
+        self._unseen = began_from  # until what an earlier run left has been read back
         if began_from is not None:
-            self._pending = self._thread.submit(self._look, began_from)
+            self._pending = self._thread.submit(self._look)
 
     def save(self, take: Callable[[], Snapshot]) -> None:
         """Takes a snapshot when the one before is written, and returns when this one is under
@@ -68,16 +69,19 @@ class Saver:
         if self._pending is not None:
             self._pending.result()
 
-    def _look(self, began_from: str) -> None:
-        """What of an earlier run counts as sound: where it went on, and its best epoch."""
-        try:
-            self._sound[began_from] = self._shelf.manifest(began_from).progress
-            best = best_sound(self._shelf, self._metric, self._tell)
-        except (OSError, StorageError) as error:
-            self._tell(f"warning: {error}")  # then more is kept than is needed
+    def _look(self) -> None:
+        """What of an earlier run counts as sound: where it went on, and its best epoch. Until
+        that is known nothing is taken away: the best one would be among it."""
+        if self._unseen is None:
             return
-        if best is not None:
-            self._sound[best[0]] = best[1]
+        try:
+            found = {self._unseen: self._shelf.manifest(self._unseen).progress}
+            best = best_sound(self._shelf, self._metric, self._tell)
+        except (OSError, StorageError, Damaged) as error:
+            self._tell(f"warning: {error}")
+            return
+        self._sound |= found if best is None else found | {best[0]: best[1]}
+        self._unseen = None
 
     def _write(self, snapshot: Snapshot) -> None:
         todo = [snapshot]
@@ -112,6 +116,9 @@ class Saver:
         return best_epoch(progress.history, self._metric) == progress.position.epoch
 
     def _thin_out(self) -> None:
+        self._look()
+        if self._unseen is not None:
+            return
         try:
             names = self._shelf.names()
             for name in superfluous(names, self._sound, keep=self._keep, metric=self._metric):

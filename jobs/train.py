@@ -6,12 +6,14 @@ python -m jobs.train --data /data/prepared --output /runs/first --dry-run
 """
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
 from pydantic import Field
+from safetensors import SafetensorError
 
 from cluster import command, lease, publishing, resources, room, session, storage
 from cluster.errors import DataError, SettingError, StorageError
@@ -57,14 +59,17 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     room.await_room(plan, have, start_timeout=settings.scaling.start_timeout)
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
+    for warning in trainer.ignored(settings, gpu=plan.gpu):
+        print(f"warning: {warning}", file=sys.stderr)
     with lease.held(settings.output, "output"):
-        session.require_everywhere(settings.output, "output")
+        _refuse_what_others_did(settings)
+        session.require_everywhere(settings.output, "output", holding=lease.SIGN)
         return _train(settings, prepared, plan)
 
 
 def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, Any]:
     training = settings.training()
-    _record(settings, prepared)
+    _record(settings, prepared, plan)
     stores = trainer.token_stores(prepared, training)
     fitted = trainer.fit(training, prepared, plan, settings.output, stores)
     try:
@@ -72,10 +77,11 @@ def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, 
             metrics = bundles.make_bundle(
                 training, prepared, folder, settings.output, _validation(prepared)
             )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise StorageError(
-            f"The bundle cannot be written to {settings.output}: {error}. Make room there and go "
-            f"on with --resume; the weights are kept in {fitted.shelf.uri}."
+            f"The bundle cannot be made in {tempfile.gettempdir()} and written to "
+            f"{settings.output}: {error}. Make room and go on with --resume; the weights are kept "
+            f"in {fitted.shelf.uri}."
         ) from None
     return _summary(settings, plan, fitted, metrics)
 
@@ -89,6 +95,7 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
             f"model.max_tokens = {settings.model.max_tokens}: {settings.model.name} reads at most "
             f"{most} tokens. Set --model.max_tokens to {most} or less."
         )
+    network.refuse_to_freeze(settings.model.freeze_layers, network.depth(folder))
     if prepared.counts("validation").sum() == 0:
         raise DataError(
             f"--data {settings.data.uri} has no validation rows, and the best epoch is chosen on "
@@ -96,9 +103,8 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
         )
     if settings.dry_run:
         return
-    done = storage.exists(storage.join(settings.output, "bundle", bundle.COMMIT))
-    if settings.resume and done:
-        raise SettingError(f"--resume: the run in {settings.output} is finished; see its bundle/.")
+    if settings.resume:
+        _refuse_finished(settings)
     if settings.resume and not storage.exists(storage.join(settings.output, RECORD)):
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
@@ -120,16 +126,39 @@ def _say_balance(settings: TrainCommand, prepared: Prepared) -> None:
         print(balance.kept_whole(chosen, [names[c] for c in plan.whole]), flush=True)
 
 
-def _record(settings: TrainCommand, prepared: Prepared) -> None:
+def _refuse_what_others_did(settings: TrainCommand) -> None:
+    """What was new or unfinished before there was room may be used or finished by now."""
+    if settings.resume:
+        _refuse_finished(settings)
+    elif storage.exists(storage.join(settings.output, RECORD)):
+        raise StorageError(
+            f"--output {settings.output}: another run was begun in it while this one waited. Give "
+            "a new folder, or go on with that one by --resume."
+        )
+
+
+def _refuse_finished(settings: TrainCommand) -> None:
+    if storage.exists(storage.join(settings.output, "bundle", bundle.COMMIT)):
+        raise SettingError(f"--resume: the run in {settings.output} is finished; see its bundle/.")
+
+
+def _record(settings: TrainCommand, prepared: Prepared, plan: Plan) -> None:
     """Writes down what the run is; SettingError if a resumed one would become another.
 
-    More epochs or other workers are allowed: they change how far and where, not what; and so is
-    what is saved on the way.
+    More epochs or other workers of the same kind are allowed: they change how far and where, not
+    what; and so is what is saved on the way, and what is decided at the end.
     """
     place = storage.join(settings.output, RECORD)
-    now = {"data": prepared.digest} | command.dotted(settings.training())
+    now = {"data": prepared.digest, "gpu": plan.gpu} | command.dotted(settings.training())
     if settings.resume and storage.exists(place):
         before = storage.read_json(place)
+        if before.get("gpu", plan.gpu) != plan.gpu:
+            kinds = ("CPUs", "GPUs")
+            raise SettingError(
+                f"--resume: the run in {settings.output} was trained on {kinds[before['gpu']]} and "
+                f"would now be on {kinds[plan.gpu]}, which keep other states and round otherwise. "
+                "Wait for such nodes (scaling.gpu), or give a new --output."
+            )
         for key, value in now.items():
             free = key in FREE or key.startswith(FREE_GROUPS)
             if not free and before.get(key) != value:

@@ -83,13 +83,26 @@ def worker_config(
 def recipe_of(settings: Training, device: torch.device) -> Recipe:
     """The loop's plain values."""
     optim = settings.optim.model_dump()
+    dtype = precision.resolve(settings.train.precision, device)
     return Recipe(
         epochs=settings.train.epochs,
-        dtype=precision.resolve(settings.train.precision, device),
+        dtype=dtype,
         micro_tokens=settings.train.micro_tokens,
-        packed=settings.train.packed and device.type == "cuda",
+        packed=settings.train.packed and dtype is torch.bfloat16 and device.type == "cuda",
         **optim,
     )
+
+
+def ignored(settings: Training, *, gpu: bool) -> list[str]:
+    """A sentence for each setting that has no effect on such workers."""
+    if not settings.train.packed:
+        return []
+    if not gpu:
+        return ["train.packed is given, and is for GPUs: rows are padded."]
+    folder = network.model_folder(settings.model.name)
+    if not network.is_bert(folder) or settings.train.precision == "fp32":
+        return ["train.packed is given, and needs a BERT in bf16: rows are padded."]
+    return []
 
 
 def train_worker(

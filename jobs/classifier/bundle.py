@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,10 @@ def write(
 def read_about(folder: Path) -> About:
     """`bundle.json` of a local folder; BundleError if there is none or it is of another format."""
     raw = _read_raw(folder)
-    raw.pop("sha256", None)
+    # What a later version added within this format is passed over.
+    known = {field.name for field in fields(About)}
     try:
-        return About(**raw)
+        return About(**{name: value for name, value in raw.items() if name in known})
     except TypeError as error:
         raise BundleError(
             f"{folder / COMMIT} does not fit format {FORMAT_VERSION}: {error}."

@@ -41,6 +41,6 @@ def last_linear(network: Any, classes: int) -> torch.nn.Linear:
         raise BundleError(
             f"{type(network).__name__} has no last linear layer with a bias that gives its "
             f"{classes} logits, so that calibration cannot be folded into it. Use a model of the "
-            "kind of BERT, RoBERTa, DeBERTa, DistilBERT or ELECTRA as model.name."
+            "kind of BERT, RoBERTa, DistilBERT or ELECTRA as model.name."
         )
     return found[-1]

@@ -23,6 +23,7 @@ class SummedGradients:
     def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         self._buckets: list[list[torch.nn.Parameter]] = []
         self._waiting: list[int] = []
+        self._next = 0
         self._sent: list[tuple[int, torch.Tensor, Any]] = []
         self._armed = False
         if ranks.world() == 1:
@@ -43,6 +44,7 @@ class SummedGradients:
     def expect(self) -> None:
         """The next backward pass is the last of this step: what it finishes may travel."""
         self._waiting = [len(bucket) for bucket in self._buckets]
+        self._next = 0
         self._armed = True
 
     def finish(self) -> None:
@@ -50,11 +52,9 @@ class SummedGradients:
         if not self._buckets:
             return
         self._armed = False
-        # A parameter without a gradient on this rank may have one on others; and ranks have to
-        # send the same buckets in the same order.
-        for number, left in enumerate(self._waiting):
-            if left > 0:
-                self._send(number)
+        # A parameter without a gradient on this rank may have one on others.
+        while self._next < len(self._buckets):
+            self._send()
         for number, flat, work in self._sent:
             work.wait()
             at = 0
@@ -69,12 +69,15 @@ class SummedGradients:
             if not self._armed:
                 return
             self._waiting[number] -= 1
-            if self._waiting[number] == 0:
-                self._send(number)
+            # All ranks send the same buckets in the same order, whatever is ready first.
+            while self._next < len(self._buckets) and self._waiting[self._next] == 0:
+                self._send()
 
         return ready
 
-    def _send(self, number: int) -> None:
+    def _send(self) -> None:
+        number = self._next
+        self._next += 1
         flat = torch.cat(
             [
                 torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()

@@ -30,6 +30,8 @@ Take = Callable[[], Snapshot]
 Report = Callable[[Metrics, Take], None]
 Save = Callable[[Take], None]
 TO_THE_LAST_EPOCH = stopping.Rule()
+# Reading a loss waits for the device that computes it.
+_LOOKS_EVERY = 16
 
 
 class Feed(Protocol):
@@ -146,19 +148,30 @@ def _train_epoch(
         position = Position(epoch, number)
         return Progress(position, loss, rows, tokens, seconds, before.history)
 
+    losses: list[torch.Tensor] = []
+
+    def look(done: int) -> None:
+        """At the losses since the last look, which until then may still be computed."""
+        for number, loss in enumerate(losses, done - len(losses) + 1):
+            _refuse_what_is_no_number(float(loss), epoch, number)
+            sums[0] += float(loss)
+        losses.clear()
+
     done = start
     for batch in feed.training(epoch, start):
         middle = epoch + (batch.done_rows - batch.global_rows / 2) / rows_of_epoch
         rate = rate_factor(
             middle / recipe.epochs, warmup_ratio=recipe.warmup_ratio, schedule=recipe.schedule
         )
-        loss = float(step(batch, epoch=epoch, number=done, rate=rate).item())
+        losses.append(step(batch, epoch=epoch, number=done, rate=rate))
         done += 1
-        _refuse_what_is_no_number(loss, epoch, done)
-        added = (loss, float(batch.weights.sum()), batch.real_tokens)
-        sums += torch.tensor(added, dtype=torch.float64)
+        sums += torch.tensor((0.0, float(batch.weights.sum()), batch.real_tokens)).double()
+        if len(losses) == _LOOKS_EVERY:
+            look(done)
         if save_every is not None and done % save_every == 0:
+            look(done)
             save(at(done))
+    look(done)
     return at(done)
 
 

@@ -85,6 +85,18 @@ def position_limit(folder: Path) -> int:
     return int(getattr(config, "max_position_embeddings", 512))
 
 
+def depth(folder: Path) -> int:
+    """How many layers the model in `folder` has."""
+    config = _transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    return int(config.num_hidden_layers)
+
+
+def is_bert(folder: Path) -> bool:
+    """Whether the model in `folder` is built as BERT is."""
+    config = _transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    return str(config.model_type) == "bert"
+
+
 def new_network(folder: Path, labels: Sequence[str], *, dropout: float, seed: int) -> Any:
     """The encoder in `folder` with a fresh softmax head on [CLS], in float32 on the CPU.
 
@@ -116,18 +128,22 @@ def freeze(network: Any, layers: int) -> None:
     """Keeps the embeddings and the lowest `layers` layers of the encoder as they are; 0: none."""
     from jobs.classifier.optimizer import layer_of
 
-    depth = int(network.config.num_hidden_layers)
-    if layers > depth:
-        raise SettingError(
-            f"model.freeze_layers is {layers}, and the network has {depth} layers. Give at most "
-            f"{depth}; 0 lets all of them learn."
-        )
+    refuse_to_freeze(layers, int(network.config.num_hidden_layers))
     if layers == 0:
         return
     for name, parameter in network.base_model.named_parameters():
         lies = layer_of(f".{name}")
         head = lies < 0 and "embedding" not in name
         parameter.requires_grad = head or lies >= layers
+
+
+def refuse_to_freeze(layers: int, depth: int) -> None:
+    """SettingError if there are fewer than `layers` layers."""
+    if layers > depth:
+        raise SettingError(
+            f"model.freeze_layers is {layers}, and the network has {depth} layers. Give at most "
+            f"{depth}; 0 lets all of them learn."
+        )
 
 
 def saved_network(folder: Path) -> Any:

@@ -67,7 +67,7 @@ class Step:
         """One update at `rate` times the peak rates; the loss of this rank's rows, summed."""
         self.optimizer.set_rates(rate)
         self._seed_dropout(epoch, number)
-        parts = list(_parts(batch, self._recipe.micro_tokens))
+        parts = list(_parts(batch, self._most_tokens()))
         total = torch.zeros((), device=self._device)
         for k, part in enumerate(parts, 1):
             loss = self._loss(part)
@@ -89,6 +89,10 @@ class Step:
         one, other = twice[:rows], twice[rows:]
         told = self._cross_entropy(one, batch) + self._cross_entropy(other, batch)
         return told / 2 + weight * disagreement_sum(one, other, batch.weights.to(self._device))
+
+    def _most_tokens(self) -> int | None:
+        most = self._recipe.micro_tokens
+        return most if most is None or self._recipe.r_drop == 0 else most // 2
 
     def _answer(self, batch: Batch) -> torch.Tensor:
         return self._logits(self._network, batch, self._recipe.dtype, self._device)

@@ -10,10 +10,14 @@ largest class keeps n · 50^(-k/76), 15% of which are validation rows (at least 
 strategy of balancing (balanced-softmax is logit-adjustment) trains on the rest, for as many rows
 as ten epochs without balancing have, three seeds of rows and of training. It is judged on the
 20 · 77 rows, as the network answers, calibrated without a decision offset, and with the one that
-is fitted on the validation rows for macro-F1. The test file is not read.
-`compare`: settings as `jobs.train` takes them, on 85% of the training file, judged on the rest.
-`test`: the same on 95% of it, judged on the test file: one look a seed.
-Every finished run is a line in FOLDER/quality.jsonl, and is not run again.
+is fitted on the validation rows for macro-F1; once as they are, and once with each row weighed so
+that the classes have the shares of the training rows, as a desk would see it. The test file is not
+read.
+`compare`: settings as `jobs.train` takes them, on 80% of the training file, 5% of which choose the
+epoch and fit the scores, and 15% of which judge.
+`test`: the same on the whole of it, judged on the test file (one look a seed), with McNemar's test
+against the frozen encoder with logistic regression on the same rows.
+Every finished run is a line in FOLDER/<mode>.jsonl, and is not run again.
 """
 
 import argparse
@@ -27,7 +31,7 @@ import numpy.typing as npt
 import torch
 
 from cluster import command
-from jobs import balance, evaluation
+from jobs import balance, baselines, comparison, evaluation
 from jobs.classifier import calibration, decision, loop, metrics, network, stopping
 from jobs.classifier.batches import batches, plan_in_order
 from jobs.classifier.step import logits_of
@@ -40,6 +44,8 @@ CPU = torch.device("cpu")
 HELD_OUT = 20
 RATIO = 50.0
 VALIDATION = 0.15
+SMALL_VALIDATION = 0.05
+JUDGED = 0.15
 Logits = npt.NDArray[np.float32]
 
 
@@ -98,13 +104,27 @@ def tensor(values: Any) -> torch.Tensor | None:
 
 
 def judged(labels: Ints, truth: Ints, natural: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Accuracy, macro-F1, and the mean recall of the third of the classes that are rarest."""
+    """Accuracy, macro-F1, the mean recall of the third of the classes that are rarest; and the
+    first two with rows weighed to the natural shares."""
     counts = metrics.counts(truth, labels, len(natural))
     headline = metrics.from_counts(counts)
     _, recall, _ = metrics.per_class(counts)
-    rarest = evaluation.rarest_third(natural)
-    found = {k: headline[k] for k in ("accuracy", "macro_f1")}
-    return found | {"rarest_third_recall": float(recall[rarest].mean())}
+    # In millionths, as counts are whole numbers.
+    share = natural / np.maximum(counts[2], 1)
+    of = [truth[labels == truth], None, truth]
+    weighed = [
+        np.bincount(labels if rows is None else rows, minlength=len(natural),
+                    weights=share[truth if rows is None else rows])
+        for rows in of
+    ]  # fmt: skip
+    mixed = metrics.from_counts((np.stack(weighed) * 1e6).round().astype(np.int64))
+    return {
+        "accuracy": headline["accuracy"],
+        "macro_f1": headline["macro_f1"],
+        "rarest_third_recall": float(recall[evaluation.rarest_third(natural)].mean()),
+        "natural_accuracy": mixed["accuracy"],
+        "natural_macro_f1": mixed["macro_f1"],
+    }
 
 
 def decided(
@@ -130,7 +150,7 @@ def decided(
         "offset_strength": strength,
         "ece_before": error(raw, raw.argmax(1), right),
         "ece_after": error(scores, labels, right),
-        "correct": (labels == right).astype(int).tolist(),
+        "labels": labels.tolist(),
         "truth": right.tolist(),
     }
 
@@ -173,7 +193,6 @@ def run_long_tail(rows: Rows, names: list[str], strategy: str, seed: int, epochs
     trained, best = train(settings, training, validation, names)
     seconds = time.monotonic() - began
     found = decided(trained, validation, asked, prior, counts / counts.sum())
-    found.pop("correct"), found.pop("truth")
     sizes = {
         "rows": len(training.labels),
         "largest": int(counts.max()),
@@ -182,19 +201,38 @@ def run_long_tail(rows: Rows, names: list[str], strategy: str, seed: int, epochs
     return found | sizes | {"epochs": epochs, "best_epoch": best, "seconds": round(seconds, 1)}
 
 
-def run_split(
-    settings: Training, rows: Rows, asked: Rows | None, names: list[str], share: float
-) -> Any:
-    """Trains on the rows but `share` of them; judged on those, or on `asked`."""
+def run_split(settings: Training, rows: Rows, asked: Rows | None, names: list[str]) -> Any:
+    """Trains on the rows; judged on `asked`, or without it on a part of them that is held out."""
     seed = settings.train.seed
-    training, validation = (rows.take(p) for p in intents.stratified(rows.labels, share, seed))
+    if asked is None:
+        rest, held = intents.stratified(rows.labels, JUDGED, seed)
+        rows, asked = rows.take(rest), rows.take(held)
+    training, validation = (
+        rows.take(part) for part in intents.stratified(rows.labels, SMALL_VALIDATION, seed)
+    )
     counts = training.counts(len(names))
     prior = balance.plan(settings.balance, counts).prior
     began = time.monotonic()
     trained, best = train(settings, training, validation, names)
     seconds = time.monotonic() - began
-    found = decided(trained, validation, asked or validation, prior, counts / counts.sum())
+    found = decided(trained, validation, asked, prior, counts / counts.sum())
     return found | {"best_epoch": best, "seconds": round(seconds, 1)}
+
+
+def against_frozen(found: Any, texts: Any, asked: Any) -> Any:
+    """McNemar's test between a run's labels and those of the frozen encoder on the same rows."""
+    names = sorted(set(texts[1]))
+    place = {name: number for number, name in enumerate(names)}
+    # `answers` gave its rows by length: so are these.
+    rows = intents.tokens_of(*asked, names)
+    order = np.concatenate(list(plan_in_order(rows, batch_tokens=4096)))
+    labels = np.array([place[name] for name in texts[1]])
+    model = settings_of([]).model
+    theirs = baselines.frozen(texts[0], labels, asked[0], model.name, model.max_tokens)[order]
+    truth, ours = np.array(found["truth"]), np.array(found["labels"])
+    assert (rows.labels[order] == truth).all()
+    frozen_accuracy = float((theirs == truth).mean())
+    return {"frozen_accuracy": frozen_accuracy} | comparison.mcnemar(ours == truth, theirs == truth)
 
 
 def settings_of(words: list[str]) -> Training:
@@ -217,45 +255,49 @@ def main() -> None:
     parser.add_argument("--strategies", default=",".join(balance.STRATEGIES[:-1]), help="long-tail")
     parser.add_argument("--set", default="default", help="compare: what the line is called")
     known, words = parser.parse_known_args()
-    place = known.folder / "quality.jsonl"
+    tail = known.mode == "long-tail"
+    if tail and words:
+        parser.error(f"long-tail does not take {' '.join(words)}")
+    place = known.folder / f"{known.mode}.jsonl"
     done = {line["key"] for line in lines.read(place)}
-    texts, labels = intents.load(known.banking, "train")
-    names = sorted(set(labels))
-    rows = intents.tokens_of(texts, labels, names)
+    learned = intents.load(known.banking, "train")
+    names = sorted(set(learned[1]))
+    rows = intents.tokens_of(*learned, names)
     for seed in range(known.seeds):
-        tail = known.mode == "long-tail"
         for name in known.strategies.split(",") if tail else (known.set,):
-            key = f"{known.mode} {name} {seed}"
+            settings = settings_of([*words, "--train.seed", str(seed)])
+            key = f"{name} {seed} {known.epochs if tail else command.dotted(settings)}"
             if key in done:
                 continue
             if tail:
                 found = run_long_tail(rows, names, name, seed, known.epochs)
+            elif known.mode == "compare":
+                found = run_split(settings, rows, None, names)
             else:
-                settings = settings_of([*words, "--train.seed", str(seed)])
-                asked = None
-                if known.mode == "test":
-                    theirs, truth = intents.load(known.banking, "test")
-                    asked = intents.tokens_of(theirs, truth, names)
-                share = 0.05 if known.mode == "test" else VALIDATION
-                found = run_split(settings, rows, asked, names, share)
-                found["settings"] = command.dotted(settings)
-            lines.append(place, {"key": key, "mode": known.mode, "name": name} | found)
-    print("\n".join(table([line for line in lines.read(place) if line["mode"] == known.mode])))
+                asked = intents.load(known.banking, "test")
+                found = run_split(settings, rows, intents.tokens_of(*asked, names), names)
+                found["against_frozen"] = against_frozen(found, learned, asked)
+            lines.append(place, {"key": key, "name": name} | found)
+    print("\n".join(table(lines.read(place))))
 
 
 def table(found: list[Any]) -> list[str]:
     """Mean ± standard deviation over seeds, of each way to decide."""
+    figures = {
+        "accuracy": "accuracy",
+        "macro_f1": "macro-F1",
+        "rarest_third_recall": "recall, rarest third",
+        "natural_accuracy": "accuracy, natural shares",
+        "natural_macro_f1": "macro-F1, natural shares",
+    }
     written = [
-        "| | decision | seeds | accuracy | macro-F1 | recall, rarest third | ECE before, after |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        f"| | decision | seeds | {' | '.join(figures.values())} | ECE before, after |",
+        f"|---|---|---:|{'---:|' * len(figures)}---:|",
     ]
     for name in dict.fromkeys(line["name"] for line in found):
         runs = [line for line in found if line["name"] == name]
         for way in ("as trained", "calibrated", "offset"):
-            cells = [
-                spread([run[way][figure] for run in runs])
-                for figure in ("accuracy", "macro_f1", "rarest_third_recall")
-            ]
+            cells = [spread([run[way][figure] for run in runs]) for figure in figures]
             errors = ", ".join(
                 f"{mean(r[k] for r in runs):.3f}" for k in ("ece_before", "ece_after")
             )

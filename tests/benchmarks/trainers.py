@@ -160,6 +160,7 @@ def _rank(rank: int, world: int, folder: Path, setup: Setup, batch_tokens: int) 
     if rank == 0:
         (folder / "line.json").write_text(json.dumps(line))
     dist.destroy_process_group()
+    os._exit(0)  # torch's threads for gloo now and then abort as the interpreter ends
 
 
 def under_ray(setup: Setup, *, batch_tokens: int, workers: int) -> Line:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from cluster.errors import StorageError
+from jobs import checkpoints
 from jobs.checkpoints import Shelf, best_sound, newest_sound, position_of, superfluous
 from jobs.classifier.checkpoint import Damaged, Snapshot, read_manifest, weights
 from jobs.classifier.progress import Position, Progress
@@ -163,3 +165,24 @@ def test_nothing_goes_before_enough_newer_ones_were_read_back() -> None:
         for name, at in zip(names[1::2], ((1, 10), (2, 10)), strict=True)
     }
     assert superfluous(names, two, keep=2, metric="macro_f1") == [names[0], names[2]]
+
+
+def test_one_that_cannot_be_read_is_passed_over_and_a_hiccup_is_not(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, newest = shelf.add(snapshot(0, 10)), shelf.add(snapshot(0, 20))
+    read, failing = checkpoints._check, [1]
+
+    def sometimes(uri: str) -> Any:
+        if uri.endswith(newest) and failing:
+            failing.pop()
+            raise OSError(5, "Input/output error")
+        return read(uri)
+
+    monkeypatch.setattr(checkpoints, "_check", sometimes)
+    said: list[str] = []
+    assert newest_sound(shelf, said.append) == newest
+    failing.extend([1, 1])
+    assert newest_sound(shelf, said.append) == before
+    assert len(said) == 1
+    assert "it cannot be read: [Errno 5] Input/output error" in said[0]

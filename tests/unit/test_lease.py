@@ -25,6 +25,12 @@ def test_a_folder_that_is_held_is_refused_and_free_afterwards(tmp_path: Path) ->
         pass
 
 
+def test_a_sign_that_became_another_runs_is_left_to_it(tmp_path: Path) -> None:
+    with lease.held(str(tmp_path), "output"):
+        (tmp_path / lease.SIGN).write_bytes(b"theirs")
+    assert (tmp_path / lease.SIGN).read_bytes() == b"theirs"
+
+
 def test_a_run_that_was_killed_is_not_in_the_way(tmp_path: Path) -> None:
     held = f"with lease.held({str(tmp_path)!r}, 'output'): os._exit(9)"
     program = f"import os; from cluster import lease\n{held}"

@@ -3,10 +3,12 @@
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.errors import StorageError
+from jobs import saving as saving_module
 from jobs.checkpoints import Shelf, position_of
 from jobs.classifier.checkpoint import Snapshot
 from jobs.saving import Saver
@@ -166,3 +168,28 @@ def test_a_resumed_run_whose_best_epoch_is_damaged_keeps_the_best_of_the_others(
     assert positions(shelf) == [(3, 0), (3, 10), (3, 20)]
     assert len(said) == 1
     assert "can no longer be the best one" in said[0]
+
+
+def test_nothing_is_taken_away_before_what_an_earlier_run_left_could_be_read(
+    shelf: MoodyShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = (0.5, 0.9, 0.6, 0.4, 0.3)
+    with saver(shelf, []) as saving:
+        for epoch in (1, 2, 3):
+            saving.save(partial(snapshot, epoch, scores=scores[:epoch]))
+    began_from = shelf.names()[0]
+    answers = [StorageError("the storage cannot be reached"), StorageError("nor now")]
+    found = saving_module.best_sound
+
+    def at_first_not(*about: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return found(*about)
+
+    monkeypatch.setattr(saving_module, "best_sound", at_first_not)
+    said: list[str] = []
+    with saver(shelf, said, began_from=began_from) as saving:
+        saving.save(partial(snapshot, 4, scores=scores[:4]))
+        saving.save(partial(snapshot, 5, scores=scores))
+    assert positions(shelf) == [(2, 0), (4, 0), (5, 0)]
+    assert said == ["warning: nor now", "warning: the storage cannot be reached"]

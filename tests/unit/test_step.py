@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.errors import SettingError
+from jobs.classifier import gradients
 from jobs.classifier import network as networks
 from jobs.classifier.losses import cross_entropy_sum
 from jobs.classifier.optimizer import make_optimizer
@@ -69,7 +70,7 @@ def plain_losses(model: Path) -> Any:
             torch.nn.utils.clip_grad_norm_(trained.parameters(), 0.5)
             optimizer.step()
             optimizer.zero_grad()
-            found.append(float(loss))
+            found.append(float(loss.detach()))
     return found, trained
 
 
@@ -121,6 +122,17 @@ def test_rows_that_are_packed_together_do_not_see_each_other(tiny_model: Path) -
     assert not torch.allclose(found[1:], together[1:])
 
 
+def test_two_draws_without_dropout_agree_and_with_it_cost_what_they_differ(
+    tiny_model: Path,
+) -> None:
+    once, _ = losses_of(tiny_model)
+    twice, _ = losses_of(tiny_model, replace(RECIPE, r_drop=3.0, micro_tokens=40))
+    assert twice == pytest.approx(once, rel=1e-5)
+    light, _ = losses_of(tiny_model, replace(RECIPE, r_drop=1e-9), dropout=0.3)
+    heavy, _ = losses_of(tiny_model, replace(RECIPE, r_drop=3.0), dropout=0.3)
+    assert heavy[0] > light[0]
+
+
 @pytest.mark.parametrize("most", [1, 17, 40])
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tiny_model: Path, most: int) -> None:
     whole, _ = losses_of(tiny_model)
@@ -142,7 +154,9 @@ def rank_of_four(rank: int, world: int, model: Path, output: Path) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{output}/meet", rank=rank, world_size=world
     )
-    mine, trained = losses_of(model, rank=rank, world=world)
+    # Several buckets, and as many parts as each rank's own rows make.
+    gradients.BUCKET_ELEMENTS = 2000
+    mine, trained = losses_of(model, replace(RECIPE, micro_tokens=17), rank=rank, world=world)
     summed = torch.tensor(mine, dtype=torch.float64)
     dist.all_reduce(summed)
     weights = sum(float(p.detach().double().abs().sum()) for p in trained.parameters())
