@@ -108,9 +108,10 @@ def ask(texts: list[str]) -> list[dict[str, Any]]:
 
 
 def plain(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Labels and their scores as someone gets them who knows nothing of this project."""
+    """Labels and their scores as plain transformers gives them, the decision offset taken out."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    offset = torch.tensor(json.loads((folder / "bundle.json").read_text())["decision_offset"])
     labels: list[str] = []
     scores: list[float] = []
     with torch.inference_mode():
@@ -118,9 +119,12 @@ def plain(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarray[Any, An
             inputs = tokenizer(
                 texts[start : start + 64], truncation=True, padding=True, return_tensors="pt"
             )
-            found = torch.softmax(model(**inputs).logits, dim=-1).max(dim=-1)
-            labels += [model.config.id2label[int(c)] for c in found.indices]
-            scores += found.values.tolist()
+            logits = model(**inputs).logits
+            chosen = logits.argmax(dim=-1)
+            labels += [model.config.id2label[int(c)] for c in chosen]
+            # The offset decides the label and is no part of the score.
+            found = torch.softmax(logits - offset, dim=-1).gather(1, chosen.unsqueeze(1))
+            scores += found.squeeze(1).tolist()
     return labels, np.array(scores)
 
 
