@@ -40,7 +40,7 @@ class Attempts(UserCallback):  # type: ignore[misc]  # Ray has no types
         )
 
 
-class Trainer(TorchTrainer):  # type: ignore[misc]
+class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
     """A TorchTrainer without Ray's watch over placement groups.
 
     That is for drivers which outlive their training; ours ends with it, and so do its placement

@@ -4,6 +4,7 @@ torch's flash attention takes several times as long in its backward pass at the 
 tickets, and its plain one guards against rows in which everything is masked, which do not occur.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,15 +36,27 @@ def attend(
 
 def use_plain_attention(network: Any) -> None:
     """Makes a transformers network attend by `attend`, where it lets one choose."""
+    from transformers.masking_utils import eager_mask
+
+    use_attention(network, NAME, attend, eager_mask)
+
+
+def use_attention(
+    network: Any, name: str, function: Callable[..., Any], mask_of: Callable[..., Any]
+) -> None:
+    """Makes a transformers network attend by `function`, known to transformers by `name`.
+
+    `mask_of` is one of transformers' makers of masks. Without padding there is nothing to mask,
+    and none is made: over packed rows it would be a square of all their tokens.
+    """
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
     def mask(*args: Any, attention_mask: torch.Tensor | None = None, **about: Any) -> Any:
-        # Without padding there is nothing to add to the scores.
         if attention_mask is None:
             return None
-        return eager_mask(*args, attention_mask=attention_mask, **about)
+        return mask_of(*args, attention_mask=attention_mask, **about)
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, mask)
-    network.set_attn_implementation(NAME)
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, mask)
+    network.set_attn_implementation(name)

@@ -38,6 +38,7 @@ class RowEmbedding(nn.Module):
         self.pending: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        # torch gives `apply` no types.
         found: torch.Tensor = _Lookup.apply(self.weight, ids, self.pending)  # type: ignore[no-untyped-call]
         return found
 

@@ -39,6 +39,7 @@ class SummedGradients:
         for number, bucket in enumerate(self._buckets):
             for parameter in bucket:
                 hook = self._on_ready(number)
+                # torch gives it no types.
                 parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def expect(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from jobs.classifier.attention import use_attention
 from jobs.classifier.batches import Batch
 
 NAME = "switchyard-packed"
@@ -60,18 +61,9 @@ def can_pack(network: Any) -> bool:
 
 def use_packed_attention(network: Any) -> None:
     """Makes a transformers BERT attend by `attend`."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.masking_utils import sdpa_mask
 
-    def mask(*args: Any, attention_mask: torch.Tensor | None = None, **about: Any) -> Any:
-        # Without a mask nothing is padded: a square over all packed tokens must not be made.
-        if attention_mask is None:
-            return None
-        return sdpa_mask(*args, attention_mask=attention_mask, **about)
-
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, mask)
-    network.set_attn_implementation(NAME)
+    use_attention(network, NAME, attend, sdpa_mask)
 
 
 def logits_of_packed(

@@ -60,7 +60,7 @@ def trainer(data: Sides, seed: int, epochs: int) -> list[Mapping[str, float]]:
     torch.manual_seed(seed)
     model = trainers.plain_network(data.names)
 
-    class Judge(TrainerCallback):  # type: ignore[misc]
+    class Judge(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
         def on_epoch_end(self, *_: Any, **__: Any) -> None:
             found.append(loop.validate(model, feed.validation(), dtype=dtype, device=CPU))
             model.train()

@@ -118,7 +118,7 @@ def trainer_speed(
         made.append(inputs["attention_mask"])
         return inputs
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             mask = made.popleft()
             meter.add(mask.sum(1), mask.numel())
