@@ -146,17 +146,24 @@ def train_worker(
         report=report,
         device=device,
         seed=seed,
-        class_weights=_tensor(balanced.class_weights),
-        logit_offsets=_tensor(balanced.logit_offsets),
-        focal_gamma=balanced.focal_gamma,
+        **loss_of(balanced),
         stop=Rule(settings.stopping.metric, settings.stopping.patience),
         saving=Saving(save, every) if save is not None and every is not None else None,
         resume=resume,
     )
 
 
-def _tensor(values: balance.Floats | None) -> torch.Tensor | None:
-    return None if values is None else torch.from_numpy(values).float()
+def loss_of(plan: balance.Plan) -> dict[str, Any]:
+    """What of a balance the loss is shaped by, as jobs.classifier.loop.train takes it."""
+
+    def tensor(values: balance.Floats | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(values).float()
+
+    return {
+        "class_weights": tensor(plan.class_weights),
+        "logit_offsets": tensor(plan.logit_offsets),
+        "focal_gamma": plan.focal_gamma,
+    }
 
 
 def _ray_worker(config: dict[str, Any]) -> dict[str, Any]:

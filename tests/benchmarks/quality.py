@@ -36,7 +36,7 @@ from jobs.classifier import calibration, decision, loop, metrics, network, stopp
 from jobs.classifier.batches import batches, plan_in_order
 from jobs.classifier.step import logits_of
 from jobs.settings import Balance
-from jobs.trainer import Training, recipe_of
+from jobs.trainer import Training, loss_of, recipe_of
 from tests.benchmarks import intents, lines
 from tests.benchmarks.rows import Ints, Rows
 
@@ -83,7 +83,6 @@ def train(settings: Training, training: Rows, validation: Rows, names: list[str]
         if stopping.best_epoch(history, settings.stopping.metric) == len(history):
             best.update({name: value.clone() for name, value in trained.state_dict().items()})
 
-    plan = feed.balanced
     loop.train(
         trained,
         feed,
@@ -91,16 +90,11 @@ def train(settings: Training, training: Rows, validation: Rows, names: list[str]
         report=keep,
         device=CPU,
         seed=seed,
-        class_weights=tensor(plan.class_weights),
-        logit_offsets=tensor(plan.logit_offsets),
-        focal_gamma=plan.focal_gamma,
+        stop=stopping.Rule(settings.stopping.metric, settings.stopping.patience),
+        **loss_of(feed.balanced),
     )
     trained.load_state_dict(best)
     return trained, stopping.best_epoch(history, settings.stopping.metric)
-
-
-def tensor(values: Any) -> torch.Tensor | None:
-    return None if values is None else torch.from_numpy(values).float()
 
 
 def judged(labels: Ints, truth: Ints, natural: npt.NDArray[np.float64]) -> dict[str, float]:
