@@ -23,7 +23,7 @@ from jobs.classifier.card import card
 from jobs.classifier.checkpoint import weights
 from jobs.classifier.predictor import Predictions, Predictor
 from jobs.prepared import Prepared
-from jobs.trainer import Training, balanced_plan
+from jobs.training import Training, balanced_plan
 
 _CHECKED_ROWS = 32
 

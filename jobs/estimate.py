@@ -16,7 +16,7 @@ from cluster import storage
 from cluster.resources import Plan
 from jobs.classifier.encoding import TokenIds
 from jobs.prepared import Prepared
-from jobs.trainer import Training, balanced_plan
+from jobs.training import Training, balanced_plan
 
 SAMPLE_ROWS = 2000
 STEPS = 6  # the first two warm up and are not counted
@@ -97,7 +97,7 @@ def _measure(
     from jobs.classifier.labels import Labels
     from jobs.classifier.step import step_for_timing
     from jobs.classifier.text import text_ids
-    from jobs.trainer import recipe_of
+    from jobs.training import recipe_of
 
     settings = Training.model_validate(values)
     torch.set_num_threads(threads)

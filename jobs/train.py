@@ -23,7 +23,8 @@ from jobs import balance, bundles, estimate, trainer
 from jobs.classifier import bundle, network
 from jobs.prepared import Prepared, open_prepared
 from jobs.settings import Data, PreparedData
-from jobs.trainer import Fitted, Training
+from jobs.trainer import Fitted
+from jobs.training import Training, balanced_plan, ignored
 
 RECORD = "run.json"
 FREE_GROUPS = ("scaling.", "checkpoint.", "decide.", "abstain.")
@@ -59,7 +60,7 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     room.await_room(plan, have, start_timeout=settings.scaling.start_timeout)
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
-    for warning in trainer.ignored(settings, gpu=plan.gpu):
+    for warning in ignored(settings, gpu=plan.gpu):
         print(f"warning: {warning}", file=sys.stderr)
     with lease.held(settings.output, "output"):
         _refuse_what_others_did(settings)
@@ -120,7 +121,7 @@ def _say_balance(settings: TrainCommand, prepared: Prepared) -> None:
             file=sys.stderr,
         )
     names, before = list(prepared.labels.names), prepared.counts("train")
-    plan = trainer.balanced_plan(settings, before)
+    plan = balanced_plan(settings, before)
     print(balance.histogram(names, before, plan.rows_per_class), flush=True)
     if plan.whole:
         print(balance.kept_whole(chosen, [names[c] for c in plan.whole]), flush=True)

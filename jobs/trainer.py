@@ -16,54 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster import command, storage
+from cluster import storage
 from cluster.errors import StorageError
 from cluster.resources import Plan
 from cluster.session import say
 from jobs import balance, tokens
 from jobs.checkpoints import Shelf, best_sound, newest_sound
-from jobs.classifier import loop, network, precision
+from jobs.classifier import loop, network
 from jobs.classifier.loop import Outcome, Report, Save, Saving, Take
 from jobs.classifier.progress import Metrics, Position
-from jobs.classifier.recipe import Recipe
 from jobs.classifier.stopping import Rule
 from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
 from jobs.saving import Saver
-from jobs.settings import (
-    Abstain,
-    Balance,
-    Checkpoint,
-    Data,
-    Decide,
-    Model,
-    Optim,
-    Scaling,
-    Stopping,
-    Train,
-)
+from jobs.training import Training, balanced_plan, loss_of, recipe_of
 
 CHECKPOINTS = "checkpoints"
-
-
-class Training(command.Settings):
-    """All settings of a run that decide what comes out of it."""
-
-    data: Data = Data()
-    model: Model = Model()
-    balance: Balance = Balance()
-    train: Train = Train()
-    optim: Optim = Optim()
-    stopping: Stopping = Stopping()
-    checkpoint: Checkpoint = Checkpoint()
-    decide: Decide = Decide()
-    abstain: Abstain = Abstain()
-    scaling: Scaling = Scaling()
-
-
-def balanced_plan(settings: Training, counts: balance.Ints) -> balance.Plan:
-    """What balancing makes of the sample of classes with `counts` training rows each."""
-    return balance.plan(settings.balance, balance.sampled(settings.data.fraction, counts))
 
 
 def worker_config(
@@ -78,31 +46,6 @@ def worker_config(
         "threads": plan.threads,
         "gpu": plan.gpu,
     }
-
-
-def recipe_of(settings: Training, device: torch.device) -> Recipe:
-    """The loop's plain values."""
-    optim = settings.optim.model_dump()
-    dtype = precision.resolve(settings.train.precision, device)
-    return Recipe(
-        epochs=settings.train.epochs,
-        dtype=dtype,
-        micro_tokens=settings.train.micro_tokens,
-        packed=settings.train.packed and dtype is torch.bfloat16 and device.type == "cuda",
-        **optim,
-    )
-
-
-def ignored(settings: Training, *, gpu: bool) -> list[str]:
-    """A sentence for each setting that has no effect on such workers."""
-    if not settings.train.packed:
-        return []
-    if not gpu:
-        return ["train.packed is given, and is for GPUs: rows are padded."]
-    folder = network.model_folder(settings.model.name)
-    if not network.is_bert(folder) or settings.train.precision == "fp32":
-        return ["train.packed is given, and needs a BERT in bf16: rows are padded."]
-    return []
 
 
 def train_worker(
@@ -151,19 +94,6 @@ def train_worker(
         saving=Saving(save, every) if save is not None and every is not None else None,
         resume=resume,
     )
-
-
-def loss_of(plan: balance.Plan) -> dict[str, Any]:
-    """What of a balance the loss is shaped by, as jobs.classifier.loop.train takes it."""
-
-    def tensor(values: balance.Floats | None) -> torch.Tensor | None:
-        return None if values is None else torch.from_numpy(values).float()
-
-    return {
-        "class_weights": tensor(plan.class_weights),
-        "logit_offsets": tensor(plan.logit_offsets),
-        "focal_gamma": plan.focal_gamma,
-    }
 
 
 def _ray_worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def stratified(
 
 def default_recipe(epochs: int = Train().epochs) -> Recipe:
     """How `jobs.train` trains on this machine's CPU when nothing else is said."""
-    from jobs.trainer import Training, recipe_of
+    from jobs.training import Training, recipe_of
 
     return recipe_of(Training(train=Train(epochs=epochs)), torch.device("cpu"))
 

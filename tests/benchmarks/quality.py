@@ -36,7 +36,7 @@ from jobs.classifier import calibration, decision, loop, metrics, network, stopp
 from jobs.classifier.batches import batches, plan_in_order
 from jobs.classifier.step import logits_of
 from jobs.settings import Balance
-from jobs.trainer import Training, loss_of, recipe_of
+from jobs.training import Training, loss_of, recipe_of
 from tests.benchmarks import intents, lines
 from tests.benchmarks.rows import Ints, Rows
 

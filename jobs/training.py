@@ -1,0 +1,84 @@
+"""What a run is, in settings, and the plain values that follow from them for the loop.
+
+Whoever trains starts here: `jobs.train`, a trial of a search, an estimate, a benchmark. Knows
+nothing of Ray.
+"""
+
+from typing import Any
+
+import torch
+
+from cluster import command
+from jobs import balance
+from jobs.classifier import network, precision
+from jobs.classifier.recipe import Recipe
+from jobs.settings import (
+    Abstain,
+    Balance,
+    Checkpoint,
+    Data,
+    Decide,
+    Model,
+    Optim,
+    Scaling,
+    Stopping,
+    Train,
+)
+
+
+class Training(command.Settings):
+    """All settings of a run that decide what comes out of it."""
+
+    data: Data = Data()
+    model: Model = Model()
+    balance: Balance = Balance()
+    train: Train = Train()
+    optim: Optim = Optim()
+    stopping: Stopping = Stopping()
+    checkpoint: Checkpoint = Checkpoint()
+    decide: Decide = Decide()
+    abstain: Abstain = Abstain()
+    scaling: Scaling = Scaling()
+
+
+def balanced_plan(settings: Training, counts: balance.Ints) -> balance.Plan:
+    """What balancing makes of the sample of classes with `counts` training rows each."""
+    return balance.plan(settings.balance, balance.sampled(settings.data.fraction, counts))
+
+
+def recipe_of(settings: Training, device: torch.device) -> Recipe:
+    """The loop's plain values."""
+    optim = settings.optim.model_dump()
+    dtype = precision.resolve(settings.train.precision, device)
+    return Recipe(
+        epochs=settings.train.epochs,
+        dtype=dtype,
+        micro_tokens=settings.train.micro_tokens,
+        packed=settings.train.packed and dtype is torch.bfloat16 and device.type == "cuda",
+        **optim,
+    )
+
+
+def ignored(settings: Training, *, gpu: bool) -> list[str]:
+    """A sentence for each setting that has no effect on such workers."""
+    if not settings.train.packed:
+        return []
+    if not gpu:
+        return ["train.packed is given, and is for GPUs: rows are padded."]
+    folder = network.model_folder(settings.model.name)
+    if not network.is_bert(folder) or settings.train.precision == "fp32":
+        return ["train.packed is given, and needs a BERT in bf16: rows are padded."]
+    return []
+
+
+def loss_of(plan: balance.Plan) -> dict[str, Any]:
+    """What of a balance the loss is shaped by, as jobs.classifier.loop.train takes it."""
+
+    def tensor(values: balance.Floats | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(values).float()
+
+    return {
+        "class_weights": tensor(plan.class_weights),
+        "logit_offsets": tensor(plan.logit_offsets),
+        "focal_gamma": plan.focal_gamma,
+    }
