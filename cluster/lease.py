@@ -3,6 +3,7 @@
 A run that was killed is not in the way: its sign is that of a dead process, or is renewed no more.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -13,13 +14,16 @@ from cluster import liveness, storage
 from cluster.errors import InUseError, StorageError
 
 SIGN = ".running"
+# Of runs that looked at the same moment and found nobody, the last to write its sign holds the
+# folder. Each waits longer than any of them may take between its look and its sign.
+SETTLE_S = 0.5
 
 
 @contextmanager
 def held(uri: str, key: str) -> Iterator[None]:
     """Holds the folder at `uri` for the length of the block; InUseError if another run does."""
     place = storage.join(uri, SIGN)
-    _refuse_living(place, uri, key)
+    refuse_held(uri, key)
     sign = liveness.sign()
 
     def is_mine() -> bool:
@@ -31,6 +35,7 @@ def held(uri: str, key: str) -> Iterator[None]:
             storage.write_bytes(place, sign)
 
     storage.write_bytes(place, sign)
+    time.sleep(SETTLE_S)
     if not is_mine():
         raise InUseError(f"--{key} {uri}: another run began in it at the same time.")
     try:
@@ -43,7 +48,9 @@ def held(uri: str, key: str) -> Iterator[None]:
                 fs.delete_file(path)
 
 
-def _refuse_living(place: str, uri: str, key: str) -> None:
+def refuse_held(uri: str, key: str) -> None:
+    """InUseError if a run that is alive holds the folder at `uri`."""
+    place = storage.join(uri, SIGN)
     fs, path = storage.filesystem(place)
     info = fs.get_file_info(path)
     if info.type != pafs.FileType.File:

@@ -8,19 +8,30 @@ from cluster.errors import ResourceError
 from cluster.resources import Capacity, Plan
 from cluster.session import say
 
+AUTOSCALER_WAIT_S = 600.0
 # Others may be about to finish; more than that, a cluster of fixed size has no reason to wait.
 FIXED_WAIT_S = 30.0
+# For a lost node of such a cluster: enough for Ray to be started anew on it. A machine that
+# restarts takes longer; but most stay lost, and a run that has said so can be gone on with.
+LOST_WAIT_S = 60.0
 QUIET_WAIT_S = 2.0
 
 
-def await_room(plan: Plan, have: Capacity, *, start_timeout: float) -> None:
+def patience(have: Capacity, start_timeout: float | None, *, fixed: float = FIXED_WAIT_S) -> float:
+    """Seconds to wait for room: those of the settings, or what such a cluster may need; `fixed`
+    is that of one of fixed size."""
+    if start_timeout is not None:
+        return start_timeout
+    return AUTOSCALER_WAIT_S if have.autoscaling else fixed
+
+
+def await_room(plan: Plan, have: Capacity, *, limit: float) -> None:
     """Returns as soon as all workers of `plan` could start together, or raises ResourceError.
 
-    An autoscaler is asked for what is missing, and has `start_timeout` seconds to add it.
+    An autoscaler is asked for what is missing, and has `limit` seconds to add it.
     """
     from ray.util import placement_group, remove_placement_group
 
-    limit = start_timeout if have.autoscaling else min(FIXED_WAIT_S, start_timeout)
     group = placement_group([plan.resources()] * plan.workers, strategy="PACK")
     try:
         if group.wait(min(QUIET_WAIT_S, limit)):

@@ -15,8 +15,8 @@ from cluster.errors import DataError
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
 from jobs.classifier.predictor import Predictor
+from jobs.data_settings import Columns
 from jobs.records import FIT, dataset, parse
-from jobs.settings import Columns
 from jobs.sources import Source
 
 BATCH_ROWS = 1024

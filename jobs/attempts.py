@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.train import ControllerError, FailureConfig, TrainingFailedError, UserCallback
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    TrainingFailedError,
+    UserCallback,
+    WorkerGroupError,
+)
 from ray.train.torch import TorchTrainer
 
 from cluster import room
@@ -19,12 +25,17 @@ from cluster.errors import ResourceError, user_error_in
 from cluster.resources import Plan
 from cluster.session import say
 
-MAX_FAILURES = 3
 _STARTS = 4  # how often Ray tries to place the workers before it gives up
 
 
 class Attempts(UserCallback):  # type: ignore[misc]  # Ray has no types
-    """Tells of failed workers; what a user has to mend is raised, which ends the run."""
+    """Tells of failed workers; what a user has to mend is raised, which ends the run.
+
+    Of `max_failures` + 1 failures the last is that of the run.
+    """
+
+    def __init__(self, max_failures: int) -> None:
+        self._left = max_failures
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
@@ -34,10 +45,18 @@ class Attempts(UserCallback):  # type: ignore[misc]  # Ray has no types
         ranks = ", ".join(str(rank) for rank in sorted(worker_exceptions))
         first = next(iter(worker_exceptions.values()))
         reason = next((line for line in str(first).splitlines() if line.strip()), "")
-        say(
-            f"Worker {ranks} failed ({type(first).__name__}: {reason[:200]}); all workers start "
-            "again from the newest sound checkpoint …"
-        )
+        said = f"Worker {ranks} failed ({type(first).__name__}: {reason[:200]})"
+        if not any(_is_taken_back(error) for error in worker_exceptions.values()):
+            self._left -= 1
+        if self._left < 0:
+            say(f"{said}.")
+        else:
+            say(f"{said}; all workers start again from the newest sound checkpoint …")
+
+
+def _is_taken_back(error: Exception) -> bool:
+    """Whether a worker went with a node that its owner took back, which Ray does not count."""
+    return bool(getattr(getattr(error, "health_check_failure", error), "preempted", False))
 
 
 class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
@@ -52,13 +71,15 @@ class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
         return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
 
-def failure_config(start_timeout: float) -> FailureConfig:
-    """So many failures of workers, and so many seconds without room for them."""
+def failure_config(max_failures: int, start_timeout: float) -> FailureConfig:
+    """So many failures of workers, and so many seconds without room for them, in a whole run."""
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout / _STARTS)
-    return FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=_STARTS - 1)
+    return FailureConfig(max_failures=max_failures, controller_failure_limit=_STARTS - 1)
 
 
-def told(error: TrainingFailedError, plan: Plan, start_timeout: float) -> Exception:
+def told(
+    error: TrainingFailedError, plan: Plan, max_failures: int, start_timeout: float
+) -> Exception:
     """The error that a user should see for one of Ray Train."""
     cause = error.controller_failure if isinstance(error, ControllerError) else error
     if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
@@ -68,9 +89,11 @@ def told(error: TrainingFailedError, plan: Plan, start_timeout: float) -> Except
         )
     found = user_error_in(cause)
     if found is None:
+        spent = isinstance(error, WorkerGroupError)
+        why = f": scaling.max_failures is {max_failures}" if spent else ""
         say(
-            f"Workers failed more than {MAX_FAILURES} times, and are not started again. The run "
-            "goes on with --resume from its newest checkpoint, once the cause below is mended."
+            f"The workers are not started again{why}. The run goes on with --resume from its "
+            "newest checkpoint, once the cause below is mended."
         )
     return found or error
 

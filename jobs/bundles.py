@@ -5,8 +5,10 @@ What folding does to those answers is arithmetic; that the folded network does t
 on a few rows.
 """
 
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from jobs.classifier.predictor import Predictions, Predictor
 from jobs.prepared import Prepared
 from jobs.training import Training, balanced_plan
 
+DRAFTS = ".bundle"  # in a local run folder, while its bundle is made
 _CHECKED_ROWS = 32
 
 
@@ -35,7 +38,8 @@ def make_bundle(
     output: str,
     validation: tuple[list[str], list[str]],
 ) -> dict[str, Any]:
-    """Calibrates, measures and publishes the bundle; gives its metrics.
+    """Calibrates, measures and publishes the bundle of a run, whose folder `output` no other
+    process works in; gives its metrics.
 
     They are those of the finished decision on the validation rows, `calibration` among them.
     """
@@ -47,10 +51,11 @@ def make_bundle(
     texts, labels = validation
     truth = prepared.labels.encode(labels, where="the validation split")
     about = _about(settings, prepared)
-    with tempfile.TemporaryDirectory() as temporary:
-        draft, finished = Path(temporary) / "draft", Path(temporary) / "bundle"
+    with _workshop(output) as workshop:
+        draft, finished = workshop / "draft", workshop / "bundle"
         write(draft, about=about, metrics={}, card="")
         raw = _predictor(draft).predict(texts)
+        shutil.rmtree(draft)
         about, bias, answers = decisions.decided(
             settings.decide, settings.abstain, about, raw, truth
         )
@@ -66,6 +71,23 @@ def make_bundle(
         publishing.publish(finished, storage.join(output, "bundle"), bundle.COMMIT)
     say(decisions.in_words(about))
     return metrics
+
+
+@contextmanager
+def _workshop(output: str) -> Iterator[Path]:
+    """A folder that lasts as long as the block: for a local run within its own, where there is room
+    for the bundle if anywhere; what a killed attempt left in it is removed."""
+    if not storage.is_local(output):
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as temporary:
+            yield Path(temporary)
+        return
+    folder = Path(output, DRAFTS)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _predictor(folder: Path) -> Predictor:

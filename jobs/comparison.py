@@ -59,10 +59,10 @@ def holm(p_values: Floats) -> Floats:
 def compare(truth: Ids, ours: Ids, theirs: Ids, names: Sequence[str], rare: Mask) -> dict[str, Any]:
     """What `metrics.json` has under `against`, but for which bundle the other is.
 
-    Int [rows] of class ids each. In `theirs`, len(names) stands for an answer that is none of
-    these classes: wrong, and no class of its own in the other's means. `rare` bool [classes].
+    Int [rows] of class ids each. In `ours` and `theirs`, len(names) stands for an answer that is
+    none of these classes: wrong, and no class of its own in the means. `rare` bool [classes].
     """
-    our = metrics.counts(truth, ours, len(names))
+    our = metrics.counts(truth, ours, len(names) + 1)[:, : len(names)]
     their = metrics.counts(truth, theirs, len(names) + 1)[:, : len(names)]
     here, there = (
         {name: float(values[0]) for name, values in intervals.class_figures(c, rare).items()}
@@ -90,7 +90,7 @@ def _classes(truth: Ids, ours: Ids, theirs: Ids, names: Sequence[str]) -> list[d
     `p_adjusted` takes into account that so many classes were tested (Holm).
     """
     count = len(names)
-    our = metrics.counts(truth, ours, count)
+    our = metrics.counts(truth, ours, count + 1)[:, :count]
     their = metrics.counts(truth, theirs, count + 1)[:, :count]
     only_this = np.bincount(truth[(ours == truth) & (theirs != truth)], minlength=count)
     only_other = np.bincount(truth[(theirs == truth) & (ours != truth)], minlength=count)

@@ -5,6 +5,7 @@ in figures and in words. Knows answers and truth, not where they come from.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from jobs import evaluation
 from jobs.classifier import bundle, calibration, decision
 from jobs.classifier.calibration import Calibration
 from jobs.classifier.metrics import calibration_error
@@ -19,6 +21,19 @@ from jobs.classifier.predictor import Predictions, decide
 from jobs.settings import Abstain, Decide
 
 Ids = npt.NDArray[Any]
+
+_HEADLINE = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "rarest_third_recall",
+    "calibration_error",
+)
 
 
 def decided(
@@ -31,22 +46,14 @@ def decided(
     temperature, and what the finished bundle answers to the same rows.
     """
     natural = np.array(about.natural_prior)
-    found = calibration.fit(
-        raw.logits, truth, training_prior=about.training_prior, natural_prior=natural
-    )
-    log_scores = found.log_scores(raw.logits)
-    metric = choice.metric
-    strength = decision.offset_strength(log_scores, truth, natural, metric)
-    offset = decision.offset(strength, natural)
-    logits = torch.from_numpy(log_scores + offset.astype(np.float32))
-    everything = decide(logits, raw.truncated, offset.tolist(), 0.0)
+    found, strength, offset, everything = _fitted(choice, about.training_prior, natural, raw, truth)
     threshold = _threshold(limits, everything, truth)
-    answers = decide(logits, raw.truncated, offset.tolist(), threshold)
+    answers = replace(everything, abstained=everything.label_scores < np.float32(threshold))
     facts = {
         "rows": len(truth),
         "temperature": found.temperature,
         "prior_strength": found.prior_strength if about.training_prior is not None else 0.0,
-        "metric": metric,
+        "metric": choice.metric,
         "offset_strength": strength,
         "abstention_threshold": threshold,
         **_worth(raw, answers, truth, found),
@@ -59,6 +66,49 @@ def decided(
         calibration=facts,
     )
     return about, found.correction + offset, answers
+
+
+def _fitted(
+    choice: Decide,
+    training_prior: Sequence[float] | None,
+    natural: calibration.Floats,
+    raw: Predictions,
+    truth: Ids,
+) -> tuple[Calibration, float, calibration.Floats, Predictions]:
+    """Calibration, strength of the offset and the offset itself as fitted on validation rows, and
+    the answers to these under them, none abstained on."""
+    found = calibration.fit(raw.logits, truth, training_prior=training_prior, natural_prior=natural)
+    log_scores = found.log_scores(raw.logits)
+    strength = decision.offset_strength(log_scores, truth, natural, choice.metric)
+    offset = decision.offset(strength, natural)
+    logits = torch.from_numpy(log_scores + offset.astype(np.float32))
+    return found, strength, offset, decide(logits, raw.truncated, offset.tolist(), 0.0)
+
+
+class Judge:
+    """Figures of validation rows as the finished bundle would answer them, for every epoch.
+
+    What a run, its early stopping and a search are judged by is what is served: calibrated, and
+    with the decision offset. `priors`: the training prior (None where a balance has none) and
+    float64 [classes], the natural one.
+    """
+
+    def __init__(
+        self, choice: Decide, priors: tuple[Sequence[float] | None, calibration.Floats]
+    ) -> None:
+        self._choice = choice
+        self._training_prior, self._natural = priors
+        self.confusion: list[list[int]] = []  # [truth, predicted, rows] of the rows judged last
+
+    def __call__(self, logits: calibration.Logits, truth: Ids) -> dict[str, float]:
+        """The headline figures; `logits` [n, classes] of the network itself, `truth` int [n]."""
+        raw = decide(torch.from_numpy(logits), np.zeros(len(truth), np.bool_), [0.0], 0.0)
+        *_, answers = _fitted(self._choice, self._training_prior, self._natural, raw, truth)
+        pairs, rows = np.unique(np.stack([truth, answers.labels]), axis=1, return_counts=True)
+        self.confusion = np.vstack([pairs, rows]).T.tolist()
+        names = [str(c) for c in range(len(self._natural))]
+        found = evaluation.figures(truth, answers, names, self._natural.tolist())
+        return {name: found[name] for name in _HEADLINE if found[name] is not None}
 
 
 def _threshold(limits: Abstain, answers: Predictions, truth: Ids) -> float:

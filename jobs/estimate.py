@@ -92,7 +92,7 @@ def _measure(
     import torch
 
     from jobs.classifier import network
-    from jobs.classifier.batches import batches, plan_epoch
+    from jobs.classifier.batches import batches, pin_for, plan_epoch
     from jobs.classifier.encoding import Encoder
     from jobs.classifier.labels import Labels
     from jobs.classifier.step import step_for_timing
@@ -117,7 +117,7 @@ def _measure(
     step = step_for_timing(model, recipe_of(settings, device), device)
     seconds, tokens = 0.0, 0
     few = [plan[k % len(plan)] for k in range(STEPS)]
-    for number, batch in enumerate(batches(sample, few, pad_id=0)):
+    for number, batch in enumerate(batches(sample, few, pad_id=0, pin=pin_for(device))):
         began = time.monotonic()
         step(batch)
         if number >= 2:

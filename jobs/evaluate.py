@@ -14,10 +14,10 @@ from cluster.session import say
 from cluster.storage import OutputUri, Uri
 from jobs import answers, baselines, evaluation, judged, printed
 from jobs.classifier import bundle
+from jobs.data_settings import Columns
 from jobs.prepared import open_prepared
 from jobs.records import require_columns, require_same_columns
 from jobs.report import evaluation_html
-from jobs.settings import Columns
 from jobs.sources import Source, base, open_source
 
 _HEADLINE = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs import balance
-from jobs.classifier.batches import Batch, Tokens, batches, plan_epoch, plan_in_order
+from jobs.classifier.batches import Batch, Pin, Tokens, batches, plan_epoch, plan_in_order
 
 VALIDATION_TOKENS = 8192
 
@@ -14,7 +14,8 @@ VALIDATION_TOKENS = 8192
 class StoreFeed:
     """Batches of one rank out of two token stores.
 
-    `sample` bool [rows]: the training rows that take part; None: all of them.
+    `sample` bool [rows]: the training rows that take part; None: all of them. `pin`: as
+    jobs.classifier.batches.pin_for gives it.
     """
 
     training_store: Tokens
@@ -26,6 +27,7 @@ class StoreFeed:
     pad_id: int
     rank: int
     world: int
+    pin: Pin | None = None
 
     def training_rows(self, epoch: int) -> int:
         return self.balanced.rows
@@ -53,5 +55,11 @@ class StoreFeed:
 
     def _batches(self, store: Tokens, plan: Any, start: int) -> Iterator[Batch]:
         return batches(
-            store, plan, pad_id=self.pad_id, rank=self.rank, world=self.world, start=start
+            store,
+            plan,
+            pad_id=self.pad_id,
+            rank=self.rank,
+            world=self.world,
+            start=start,
+            pin=self.pin,
         )

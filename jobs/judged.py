@@ -18,8 +18,8 @@ from jobs import comparison, evaluation
 from jobs.answers import AGAINST, Other
 from jobs.classifier import bundle, metrics
 from jobs.classifier.labels import Labels
+from jobs.data_settings import Columns
 from jobs.records import parse
-from jobs.settings import Columns
 
 _THEIRS = f"predicted{AGAINST}"
 

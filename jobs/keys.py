@@ -18,9 +18,9 @@ from cluster import storage
 from cluster.errors import DataError
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, hashes
+from jobs.data_settings import Columns
 from jobs.key_files import KEY, KeyFile, Keys, merge_keys, rows_uri, write_keys, write_rows
 from jobs.records import REASONS, Parsed, parse, strings
-from jobs.settings import Columns
 from jobs.sources import BadFile, Part, Source, base, read_part
 from jobs.splits import FREE, TEST, VALIDATION
 

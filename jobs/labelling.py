@@ -11,9 +11,9 @@ import numpy as np
 
 from cluster.errors import DataError
 from jobs import splits
+from jobs.data_settings import Split
 from jobs.ranges import Ranges
 from jobs.records import FIT
-from jobs.settings import Split
 from jobs.sides import NO_TEXT, NO_TRAINING, RARE
 from jobs.splits import TRAIN, Cuts, Mask
 

@@ -12,8 +12,8 @@ from cluster import command, publishing, session, storage
 from cluster.errors import DataError
 from cluster.storage import OutputUri, Uri
 from jobs import answers
+from jobs.data_settings import Columns
 from jobs.records import require_columns, require_same_columns
-from jobs.settings import Columns
 from jobs.sources import base, open_source
 
 ANSWERS = ("predicted", "score", "abstained")

@@ -19,12 +19,12 @@ from cluster.errors import DataError
 from cluster.session import say
 from jobs import keys, splits
 from jobs.conflicts import CONFLICTS, write_conflicts
+from jobs.data_settings import Columns, Split
 from jobs.earlier import Earlier, remember
 from jobs.keys import Inventory, Reading
 from jobs.labelling import Labelling, choose_cuts, judge, without_training
 from jobs.ranges import FEW_KEYS, MOST_RANGES, RANGE_KEYS, Ranges
 from jobs.records import FIT
-from jobs.settings import Columns, Split
 from jobs.sides import REJECTED, SAMPLE, Written, write_part, write_rows
 from jobs.sources import Source
 from jobs.splits import FREE, SPLITS, TEST, VALIDATION, Cuts

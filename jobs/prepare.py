@@ -17,6 +17,7 @@ from cluster.storage import OutputUri, Uri
 from jobs import preparation
 from jobs.classifier import network
 from jobs.classifier.encoding import Encoder
+from jobs.data_settings import Columns, LabelNames, Split
 from jobs.earlier import Earlier
 from jobs.label_map import read_label_map
 from jobs.preparation import Request
@@ -24,7 +25,7 @@ from jobs.prepared import open_prepared
 from jobs.profiling import profile
 from jobs.records import require_columns
 from jobs.report import data_html
-from jobs.settings import Columns, LabelNames, Model, Split
+from jobs.settings import Model
 from jobs.sources import Source, base, open_source
 
 # Lengths are counted up to here: more than any model of this kind reads.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from cluster import storage
 from cluster.errors import DataError, StorageError
@@ -40,6 +41,12 @@ class Prepared:
         return np.array(
             [self.manifest["labels"][name][split]["rows"] for name in self.labels.names], np.int64
         )
+
+    def rows(self, split: str) -> tuple[list[str], list[str]]:
+        """Texts and labels of a split, all in memory."""
+        fs, path = storage.filesystem(storage.join(self.uri, split))
+        table = pq.read_table(path, columns=["text", "label"], filesystem=fs)
+        return table["text"].to_pylist(), table["label"].to_pylist()
 
 
 def open_prepared(uri: str, *, key: str = "data") -> Prepared:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cluster import storage
 from cluster.errors import DataError
 from jobs.classifier.text import Hashes, hashes, normalise
-from jobs.settings import Columns
+from jobs.data_settings import Columns
 from jobs.sources import BadFile, Part, Source, base, read_part
 
 # A million characters is a book: a mistake in the source, and a stall for the tokenizer.

@@ -4,8 +4,10 @@ What cannot be saved is said and training goes on, since space may be found agai
 whose best weights are nowhere at its end has failed. Knows nothing of Ray.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 
 from cluster.errors import StorageError
@@ -13,6 +15,26 @@ from jobs.checkpoints import Shelf, Tell, best_sound, superfluous
 from jobs.classifier.checkpoint import Damaged, Snapshot
 from jobs.classifier.progress import Progress
 from jobs.classifier.stopping import Metric, best_epoch
+
+
+@contextmanager
+def going_on(
+    shelf: Shelf, name: str | None, *, writes: bool, keep: int, metric: Metric, tell: Tell
+) -> Iterator[tuple[Path | None, Callable[[Callable[[], Snapshot]], None]]]:
+    """A run that goes on from checkpoint `name` of the shelf (None: from its beginning).
+
+    Gives the checkpoint's local folder, and what saves a snapshot there: a `Saver` where this
+    process is the one that `writes`, and nothing elsewhere.
+    """
+    with ExitStack() as stack:
+        folder = None if name is None else stack.enter_context(shelf.fetch(name))
+        if not writes:
+            yield folder, lambda take: None
+            return
+        if name is not None:
+            tell(f"Going on from checkpoint {name}.")
+        saver = Saver(shelf, keep=keep, metric=metric, tell=tell, began_from=name)
+        yield folder, stack.enter_context(saver).save
 
 
 class Saver:

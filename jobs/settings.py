@@ -1,82 +1,16 @@
-"""The settings of the jobs, in the one vocabulary: the same dotted key in TOML, flags, environment,
+"""The settings of a run, in the one vocabulary: the same dotted key in TOML, flags, environment,
 search space, results and model card.
 
-Each group stands where its owner can find it; commands put them together.
+Each group stands where its owner can find it; commands put them together. Those of the data are
+jobs.data_settings'.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cluster.command import Settings
 from cluster.resources import GpuChoice
-from cluster.storage import Uri
-
-
-class Columns(Settings):
-    """Which columns of the source are read."""
-
-    text: tuple[str, ...] = Field(
-        ("text",),
-        min_length=1,
-        description="text column; give it several times to join several by one newline",
-    )
-    label: str = Field("label", description="label column (string or integer)")
-    id: str | None = Field(None, description="id column, carried through; none: no ids")
-    split: str | None = Field(
-        "split",
-        description="column that gives a row its split (train, validation, test), used where it "
-        "is there; none: never",
-    )
-
-
-class LabelNames(Settings):
-    """What labels are called."""
-
-    map: Uri | None = Field(
-        None,
-        description="JSON object or CSV of two columns, old name to new name, for teams that were "
-        "renamed, merged or closed; an empty new name drops the rows",
-    )
-
-
-class Split(Settings):
-    """How prepared data is divided."""
-
-    validation: float = Field(
-        0.1, ge=0, lt=1, description="share of each label's distinct texts for validation (0-1)"
-    )
-    test: float = Field(
-        0.1, ge=0, lt=1, description="share of each label's distinct texts for the test (0-1)"
-    )
-    seed: int = Field(0, ge=0, description="seed of the split")
-    min_rows: int = Field(
-        1, ge=1, description="labels with fewer distinct texts than this follow split.rare"
-    )
-    rare: Literal["keep-in-train", "drop", "error"] = Field(
-        "keep-in-train",
-        description="keep-in-train: all texts of such labels train; drop: their rows are "
-        "rejected; error: nothing is prepared",
-    )
-    conflicts: Literal["keep", "majority", "drop"] = Field(
-        "keep",
-        description="rows of a text under several labels keep theirs, take the most frequent, or "
-        "are rejected",
-    )
-    like: Uri | None = Field(
-        None,
-        description="earlier prepared data: its cuts are used again, so that no text changes "
-        "sides when data grows",
-    )
-
-    @model_validator(mode="after")
-    def _leave_training_rows(self) -> "Split":
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                f"split.validation and split.test add up to {self.validation + self.test:g}, "
-                "which leaves nothing to train on; their sum must be below 1."
-            )
-        return self
 
 
 class Model(Settings):
@@ -95,26 +29,6 @@ class Model(Settings):
         description="the embeddings and this many of the lowest layers stay as they were "
         "pretrained; 0: all learn",
     )
-
-
-class Data(Settings):
-    """Which of the training rows take part."""
-
-    fraction: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of each label's training rows that is trained on, the same rows in "
-        "every run, for a cheap first one (0-1)",
-    )
-
-
-class PreparedData(Data):
-    """Where prepared data lies, and which of its training rows take part."""
-
-    alone: ClassVar[str] = "uri"
-
-    uri: Uri = Field(description="prepared data, made by jobs.prepare")
 
 
 class Balance(Settings):
@@ -292,11 +206,17 @@ class Scaling(Settings):
     gpu: GpuChoice = Field(
         "auto", description="auto counts what the autoscaler can add; yes insists"
     )
-    start_timeout: float = Field(
-        600,
+    max_failures: int = Field(
+        3,
+        ge=0,
+        description="how often in a run failed workers are started again; once more, and the run "
+        "ends, to be gone on with by --resume; nodes that a cloud took back do not count",
+    )
+    start_timeout: float | None = Field(
+        None,
         gt=0,
-        description="seconds to wait for nodes that an autoscaler adds, or for one to come back "
-        "that failed; a cluster of fixed size without room is refused sooner",
+        description="seconds to wait for room for the workers, at the start and after a node was "
+        "lost; none: 600 where an autoscaler adds nodes, else 30, and 60 for a lost one to return",
     )
 
     @field_validator("gpu", mode="before")

@@ -11,20 +11,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 from pydantic import Field
 from safetensors import SafetensorError
 
 from cluster import command, lease, publishing, resources, room, session, storage
-from cluster.errors import DataError, SettingError, StorageError
+from cluster.errors import SettingError, StorageError
 from cluster.resources import Plan
 from cluster.storage import OutputUri
 from jobs import balance, bundles, estimate, trainer
-from jobs.classifier import bundle, network
+from jobs.classifier import bundle
+from jobs.data_settings import Data, PreparedData
 from jobs.prepared import Prepared, open_prepared
-from jobs.settings import Data, PreparedData
 from jobs.trainer import Fitted
-from jobs.training import Training, balanced_plan, ignored
+from jobs.training import Training, balanced_plan, check, ignored
 
 RECORD = "run.json"
 FREE_GROUPS = ("scaling.", "checkpoint.", "decide.", "abstain.")
@@ -57,7 +56,7 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     have = resources.capacity()
     plan = resources.plan_workers(have, workers=settings.scaling.workers, gpu=settings.scaling.gpu)
     _say_balance(settings, prepared)
-    room.await_room(plan, have, start_timeout=settings.scaling.start_timeout)
+    room.await_room(plan, have, limit=room.patience(have, settings.scaling.start_timeout))
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
     for warning in ignored(settings, gpu=plan.gpu):
@@ -76,32 +75,21 @@ def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, 
     try:
         with fitted.shelf.fetch(fitted.checkpoint) as folder:
             metrics = bundles.make_bundle(
-                training, prepared, folder, settings.output, _validation(prepared)
+                training, prepared, folder, settings.output, prepared.rows("validation")
             )
     except (OSError, SafetensorError) as error:
+        local = storage.is_local(settings.output)
+        made = "" if local else f" made in {tempfile.gettempdir()} and"
         raise StorageError(
-            f"The bundle cannot be made in {tempfile.gettempdir()} and written to "
-            f"{settings.output}: {error}. Make room and go on with --resume; the weights are kept "
-            f"in {fitted.shelf.uri}."
+            f"The bundle cannot be{made} written to {settings.output}: {error}. Make room and go "
+            f"on with --resume; the weights are kept in {fitted.shelf.uri}."
         ) from None
     return _summary(settings, plan, fitted, metrics)
 
 
 def _check(settings: TrainCommand, prepared: Prepared) -> None:
     """Everything that can be known to be wrong before a cluster is asked."""
-    folder = network.model_folder(settings.model.name)
-    most = network.position_limit(folder)
-    if settings.model.max_tokens > most:
-        raise SettingError(
-            f"model.max_tokens = {settings.model.max_tokens}: {settings.model.name} reads at most "
-            f"{most} tokens. Set --model.max_tokens to {most} or less."
-        )
-    network.refuse_to_freeze(settings.model.freeze_layers, network.depth(folder))
-    if prepared.counts("validation").sum() == 0:
-        raise DataError(
-            f"--data {settings.data.uri} has no validation rows, and the best epoch is chosen on "
-            "them. Prepare it with --split.validation above 0."
-        )
+    check(settings, prepared)
     if settings.dry_run:
         return
     if settings.resume:
@@ -109,6 +97,7 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
     if settings.resume and not storage.exists(storage.join(settings.output, RECORD)):
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
+        lease.refuse_held(settings.output, "output")  # which must not be told to be removed
         publishing.refuse_used(settings.output)
 
 
@@ -168,12 +157,6 @@ def _record(settings: TrainCommand, prepared: Prepared, plan: Plan) -> None:
                     f"with {before.get(key)!r}. Give the same settings, or a new --output."
                 )
     storage.write_json(place, now)
-
-
-def _validation(prepared: Prepared) -> tuple[list[str], list[str]]:
-    fs, path = storage.filesystem(storage.join(prepared.uri, "validation"))
-    table = pq.read_table(path, columns=["text", "label"], filesystem=fs)
-    return table["text"].to_pylist(), table["label"].to_pylist()
 
 
 def _dry_run(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, Any]:

@@ -7,8 +7,7 @@ trial of a search can call it too.
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster import storage
+from cluster import resources, room, storage
 from cluster.errors import StorageError
 from cluster.resources import Plan
 from cluster.session import say
 from jobs import balance, tokens
 from jobs.checkpoints import Shelf, best_sound, newest_sound
-from jobs.classifier import loop, network
+from jobs.classifier import loop, network, ranks
+from jobs.classifier.batches import pin_for
 from jobs.classifier.loop import Outcome, Report, Save, Saving, Take
 from jobs.classifier.progress import Metrics, Position
 from jobs.classifier.stopping import Rule
+from jobs.decisions import Judge
 from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
-from jobs.saving import Saver
+from jobs.saving import going_on
 from jobs.training import Training, balanced_plan, loss_of, recipe_of
 
 CHECKPOINTS = "checkpoints"
+# The figures of an epoch and its confusion; whether training ends there.
+Listener = Callable[[Metrics, list[list[int]]], bool]
 
 
 def worker_config(
@@ -56,8 +59,13 @@ def train_worker(
     rank: int = 0,
     world: int = 1,
     resume: Path | None = None,
+    judge: Judge | None = None,
 ) -> Outcome:
-    """One rank of a run, in whatever process it is called."""
+    """One rank of a run, in whatever process it is called.
+
+    `judge`: who judges each epoch, for callers that want more of it than figures; None: one made
+    here.
+    """
     settings = Training.model_validate(config["settings"])
     torch.set_num_threads(config["threads"])
     device = torch.device("cuda" if config["gpu"] else "cpu")
@@ -80,6 +88,7 @@ def train_worker(
         int(model.config.pad_token_id or 0),
         rank,
         world,
+        pin_for(device),
     )
     every = settings.checkpoint.every_steps
     return loop.train(
@@ -90,9 +99,20 @@ def train_worker(
         device=device,
         seed=seed,
         **loss_of(balanced),
+        judge=judge or judge_of(config),
         stop=Rule(settings.stopping.metric, settings.stopping.patience),
         saving=Saving(save, every) if save is not None and every is not None else None,
         resume=resume,
+    )
+
+
+def judge_of(config: Mapping[str, Any]) -> Judge:
+    """Who judges the epochs of a run, from the same plain values as `train_worker`."""
+    settings = Training.model_validate(config["settings"])
+    counts = np.array(config["counts"], dtype=np.int64)
+    prior = balanced_plan(settings, counts).prior
+    return Judge(
+        settings.decide, (None if prior is None else prior.tolist(), counts / counts.sum())
     )
 
 
@@ -110,27 +130,25 @@ def _ray_worker(config: dict[str, Any]) -> dict[str, Any]:
     settings = Training.model_validate(config["settings"])
     shelf = Shelf(config["checkpoints"])
     name = broadcast_from_rank_zero(newest_sound(shelf, _tell) if rank == 0 else None)
-    with ExitStack() as stack:
-        resume, saver = None, None
-        if name is not None:
-            resume = stack.enter_context(shelf.fetch(name))
-        if rank == 0:
-            _tell("" if name is None else f"Going on from checkpoint {name}.")
-            keep, metric = settings.checkpoint.keep, settings.stopping.metric
-            saver = stack.enter_context(
-                Saver(shelf, keep=keep, metric=metric, tell=_tell, began_from=name)
-            )
+    keep, metric = settings.checkpoint.keep, settings.stopping.metric
+    listener: Listener | None = config["listener"]
+    judge = judge_of(config)
+    with going_on(shelf, name, writes=rank == 0, keep=keep, metric=metric, tell=_tell) as (
+        resume,
+        save,
+    ):
 
-        def save(take: Take) -> None:
-            if saver is not None:
-                saver.save(take)
-
-        def report(metrics: Metrics, take: Take) -> None:
-            if rank == 0:
+        def report(metrics: Metrics, take: Take) -> bool:
+            if rank == 0 and listener is None:
                 _tell(progress_line(metrics))
             save(take)
+            if listener is None:
+                return False
+            return bool(ranks.from_rank_zero(rank == 0 and listener(metrics, judge.confusion)))
 
-        outcome = train_worker(config, report, save=save, rank=rank, world=world, resume=resume)
+        outcome = train_worker(
+            config, report, save=save, rank=rank, world=world, resume=resume, judge=judge
+        )
     at = outcome.began_at
     return {
         "history": list(outcome.history),
@@ -186,18 +204,29 @@ def fit(
     A run in the same place goes on from its newest sound checkpoint, whatever ended it: whether
     that is wanted was settled before.
     """
+    say(f"Training with {plan.workers} {'GPU' if plan.gpu else 'CPU'} worker(s) …")
+    config = worker_config(settings, prepared, plan, stores)
+    return fit_workers(config, plan, storage.join(output, CHECKPOINTS))
+
+
+def fit_workers(
+    config: Mapping[str, Any], plan: Plan, checkpoints: str, listener: Listener | None = None
+) -> Fitted:
+    """The same from what `worker_config` gives; `listener` hears of each epoch, on rank 0, in the
+    place of a line on standard output."""
     from ray.train import LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 
     from jobs import attempts
 
-    config = worker_config(settings, prepared, plan, stores)
-    config["checkpoints"] = storage.join(output, CHECKPOINTS)
-    timeout = settings.scaling.start_timeout
-    say(f"Training with {plan.workers} {'GPU' if plan.gpu else 'CPU'} worker(s) …")
+    settings = Training.model_validate(config["settings"])
+    failures = settings.scaling.max_failures
+    timeout = room.patience(
+        resources.capacity(), settings.scaling.start_timeout, fixed=room.LOST_WAIT_S
+    )
     with tempfile.TemporaryDirectory(prefix="switchyard-") as unused:
         trainer = attempts.Trainer(
             _ray_worker,
-            train_loop_config=config,
+            train_loop_config={**config, "checkpoints": checkpoints, "listener": listener},
             scaling_config=ScalingConfig(
                 num_workers=plan.workers, use_gpu=plan.gpu, resources_per_worker=plan.resources()
             ),
@@ -205,18 +234,18 @@ def fit(
                 name=f"train-{uuid.uuid4().hex[:8]}",
                 # Ray keeps nothing of ours, and asks for a place nevertheless.
                 storage_path=unused,
-                failure_config=attempts.failure_config(timeout),
+                failure_config=attempts.failure_config(failures, timeout),
                 # Its own lines end in tracebacks; `Attempts` says what there is to say.
                 logging_config=LoggingConfig(log_level="CRITICAL"),
-                callbacks=[attempts.Attempts()],
+                callbacks=[attempts.Attempts(failures)],
             ),
         )
         try:
             with attempts.interruptible():
                 result = trainer.fit()
         except TrainingFailedError as error:
-            raise attempts.told(error, plan, timeout) from error
-    return _fitted(result.return_value, Shelf(config["checkpoints"]), settings)
+            raise attempts.told(error, plan, failures, timeout) from error
+    return _fitted(result.return_value, Shelf(checkpoints), settings)
 
 
 def _fitted(returned: Mapping[str, Any], shelf: Shelf, settings: Training) -> Fitted:

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 
 from cluster import command
+from cluster.errors import DataError, SettingError
 from jobs import balance
 from jobs.classifier import network, precision
 from jobs.classifier.recipe import Recipe
+from jobs.data_settings import Data
+from jobs.prepared import Prepared
 from jobs.settings import (
     Abstain,
     Balance,
     Checkpoint,
-    Data,
     Decide,
     Model,
     Optim,
@@ -82,3 +84,20 @@ def loss_of(plan: balance.Plan) -> dict[str, Any]:
         "logit_offsets": tensor(plan.logit_offsets),
         "focal_gamma": plan.focal_gamma,
     }
+
+
+def check(settings: Training, prepared: Prepared) -> None:
+    """SettingError or DataError for everything that can be known to be wrong beforehand."""
+    folder = network.model_folder(settings.model.name)
+    most = network.position_limit(folder)
+    if settings.model.max_tokens > most:
+        raise SettingError(
+            f"model.max_tokens = {settings.model.max_tokens}: {settings.model.name} reads at most "
+            f"{most} tokens. Set --model.max_tokens to {most} or less."
+        )
+    network.refuse_to_freeze(settings.model.freeze_layers, network.depth(folder))
+    if prepared.counts("validation").sum() == 0:
+        raise DataError(
+            f"--data {prepared.uri} has no validation rows, and the best epoch is chosen on them. "
+            "Prepare it with --split.validation above 0."
+        )

@@ -7,8 +7,8 @@ n-th row of it. Knows nothing of where tokens are stored or of who trains on the
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from jobs.classifier.encoding import TokenIds, grid, pad
 
 RowNumbers = npt.NDArray[np.int64]
 Copies = npt.NDArray[np.int32]
+Pin = Callable[[torch.Tensor], torch.Tensor]
 T = TypeVar("T")
 
 # Rows are mixed within this many shards at once: their tokens are what a worker holds in memory.
@@ -131,9 +132,34 @@ def batches(
     rank: int = 0,
     world: int = 1,
     start: int = 0,
+    pin: Pin | None = None,
 ) -> Iterator[Batch]:
-    """This rank's part of each global batch from number `start` on, made ahead in a thread."""
-    return _ahead(_make(tokens, plan, pad_id, rank, world, start))
+    """This rank's part of each global batch from number `start` on, made ahead in a thread.
+
+    `pin` is what that thread does to each tensor (`pin_for`); None: nothing.
+    """
+    made = _make(tokens, plan, pad_id, rank, world, start)
+    return _ahead(made if pin is None else _pinned(made, pin))
+
+
+def pin_for(device: torch.device) -> Pin | None:
+    """For CUDA, tensors go to memory from which a copy to the device overlaps with computing.
+
+    Tests without such a device see only that it is asked for of every tensor, in the thread. Packed
+    rows (jobs.classifier.packed) are gathered anew, and their tokens are no longer there.
+    """
+    return torch.Tensor.pin_memory if device.type == "cuda" else None
+
+
+def _pinned(made: Iterable[Batch], pin: Pin) -> Iterator[Batch]:
+    for batch in made:
+        yield replace(
+            batch,
+            ids=pin(batch.ids),
+            mask=pin(batch.mask),
+            labels=pin(batch.labels),
+            weights=pin(batch.weights),
+        )
 
 
 def _make(

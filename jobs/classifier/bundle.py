@@ -111,6 +111,16 @@ def check(folder: Path) -> About:
     return read_about(folder)
 
 
+def amend(folder: Path, files: Mapping[str, str]) -> None:
+    """Replaces or adds text files of a whole bundle; their hashes in `bundle.json` follow, last."""
+    raw = _read_raw(folder)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        raw["sha256"][name] = _sha256(folder / name)
+    raw["sha256"] = dict(sorted(raw["sha256"].items()))
+    _write_json(folder / COMMIT, raw)
+
+
 def versions() -> dict[str, str]:
     """The versions that decide what a bundle's numbers are."""
     packages = ("ray", "torch", "transformers", "tokenizers", "numpy", "pyarrow")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from cluster.errors import SettingError
@@ -27,8 +28,11 @@ from jobs.classifier.recipe import Recipe
 from jobs.classifier.step import Step, logits_of
 
 Take = Callable[[], Snapshot]
-Report = Callable[[Metrics, Take], None]
+# True ends training; every rank has to say the same.
+Report = Callable[[Metrics, Take], bool | None]
 Save = Callable[[Take], None]
+# From the logits [n, classes] and the truth int [n] of all validation rows, in float32.
+Judge = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], Metrics]
 TO_THE_LAST_EPOCH = stopping.Rule()
 # Reading a loss waits for the device that computes it.
 _LOOKS_EVERY = 16
@@ -79,6 +83,7 @@ def train(
     class_weights: torch.Tensor | None = None,
     logit_offsets: torch.Tensor | None = None,
     focal_gamma: float = 0.0,
+    judge: Judge | None = None,
     stop: stopping.Rule = TO_THE_LAST_EPOCH,
     saving: Saving | None = None,
     resume: Path | None = None,
@@ -87,8 +92,10 @@ def train(
 
     `network` is a transformers sequence classifier on `device`. `report(metrics, take)`, and
     `saving.save(take)` within an epoch, are called by every rank, in step; `take()` copies what a
-    checkpoint holds, at once or not at all. `seed` is that of dropout. Class weights, logit
-    offsets and gamma (jobs.classifier.losses) shape the training loss alone. `resume` is the
+    checkpoint holds, at once or not at all. A report that is answered with True ends training.
+    `seed` is that of dropout. Class weights, logit
+    offsets and gamma (jobs.classifier.losses) shape the training loss alone. `judge`: see
+    `validate`; what it says goes into the figures of each epoch. `resume` is the
     folder of a checkpoint: from there on everything is as it would have been.
     """
     step = Step(
@@ -117,10 +124,12 @@ def train(
         network.train()
         progress = _train_epoch(step, feed, recipe, progress, device, every, save)
         found = _figures(progress)
-        found |= validate(network, feed.validation(), dtype=recipe.dtype, device=device)
+        rows = feed.validation()
+        found |= validate(network, rows, dtype=recipe.dtype, device=device, judge=judge)
         position, history = Position(progress.position.epoch + 1), (*progress.history, found)
         progress = Progress(position=position, history=history)
-        report(dict(found), take(progress))
+        if report(dict(found), take(progress)):
+            break
     return Outcome(progress.history, began_at, step.first_at)
 
 
@@ -196,22 +205,50 @@ def _figures(trained: Progress) -> Metrics:
 
 
 def validate(
-    network: Any, rows: Iterator[Batch], *, dtype: torch.dtype, device: torch.device
+    network: Any,
+    rows: Iterator[Batch],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    judge: Judge | None = None,
 ) -> Metrics:
-    """Figures over the rows of all ranks, from summed counts; the names of the contract."""
+    """Figures over the rows of all ranks, from summed counts; the names of the contract.
+
+    They are of the network's own argmax, unless a `judge` decides otherwise: its figures take
+    their place. It is asked on rank 0, which holds the logits of all rows then, and every rank
+    gets its answer.
+    """
     network.eval()
     classes = int(network.config.num_labels)
     found = np.zeros((3, classes), dtype=np.int64)
     sums = torch.zeros(2, dtype=torch.float64)  # loss, rows
+    kept: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = []
     with torch.inference_mode():
         for batch in rows:
             logits = logits_of(network, batch, dtype, device).float().cpu()
             sums[0] += cross_entropy_sum(logits, batch.labels, batch.weights).double()
             sums[1] += batch.weights.sum().double()
             counted = batch.weights.numpy() > 0
-            found += metrics.counts(
-                batch.labels.numpy()[counted], logits.argmax(-1).numpy()[counted], classes
-            )
+            answers, truth = logits.numpy()[counted], batch.labels.numpy()[counted]
+            found += metrics.counts(truth, answers.argmax(-1), classes)
+            if judge is not None:
+                kept.append((answers, truth))
     found = ranks.sum_over_ranks(torch.from_numpy(found), device).numpy()
     loss_sum, count = ranks.sum_over_ranks(sums, device).tolist()
-    return {"validation_loss": loss_sum / max(1.0, count)} | metrics.from_counts(found)
+    figures = {"validation_loss": loss_sum / max(1.0, count)} | metrics.from_counts(found)
+    return figures if judge is None else figures | _judged(judge, kept, classes)
+
+
+def _judged(
+    judge: Judge, kept: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]], classes: int
+) -> Metrics:
+    nothing = (np.zeros((0, classes), np.float32), np.zeros(0, np.int64))
+    logits, truth = (np.concatenate(part) for part in zip(nothing, *kept, strict=True))
+    everything = ranks.gathered((logits, truth))
+    # One process says it for all: a figure that differed in its last bit would let ranks disagree
+    # about the best epoch, and one of them stop.
+    said = None
+    if everything is not None:
+        said = judge(*(np.concatenate(part) for part in zip(*everything, strict=True)))
+    figures: Metrics = ranks.from_rank_zero(said)
+    return figures

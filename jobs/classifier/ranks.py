@@ -1,5 +1,7 @@
 """What the ranks of a data-parallel run do together; without torch.distributed there is one."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 
@@ -22,3 +24,21 @@ def sum_over_ranks(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     values = values.to(device)
     dist.all_reduce(values)
     return values.cpu()
+
+
+def gathered(value: Any) -> list[Any] | None:
+    """On rank 0 the `value` of every rank, in their order; None on the others."""
+    if world() == 1:
+        return [value]
+    found: list[Any] | None = [None] * world() if rank() == 0 else None
+    dist.gather_object(value, found)
+    return found
+
+
+def from_rank_zero(value: Any) -> Any:
+    """What rank 0 calls it with, on every rank."""
+    if world() == 1:
+        return value
+    held = [value]
+    dist.broadcast_object_list(held)
+    return held[0]

@@ -100,8 +100,8 @@ class Step:
     def _cross_entropy(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         return cross_entropy_sum(
             logits,
-            batch.labels.to(self._device),
-            batch.weights.to(self._device),
+            batch.labels.to(self._device, non_blocking=True),
+            batch.weights.to(self._device, non_blocking=True),
             class_weights=self._class_weights,
             logit_offsets=self._logit_offsets,
             focal_gamma=self._focal_gamma,

@@ -5,7 +5,7 @@ a bare machine with an accelerator.
 from itertools import count
 from typing import Any
 
-from jobs.classifier.batches import batches, plan_epoch
+from jobs.classifier.batches import batches, pin_for, plan_epoch
 from jobs.classifier.step import Step
 from tests.benchmarks.measure import Meter
 from tests.benchmarks.rows import Rows
@@ -28,9 +28,10 @@ def step_speed(
     The meter counts the work of this rank. `packed` says that the step computes no padding.
     """
     network.train()
+    pin = pin_for(next(network.parameters()).device)
     for epoch in count():
         plan = plan_epoch(rows, seed=seed, epoch=epoch, batch_tokens=batch_tokens)
-        made = batches(rows, plan, pad_id=0, rank=rank, world=world)
+        made = batches(rows, plan, pad_id=0, rank=rank, world=world, pin=pin)
         for number, batch in enumerate(made):
             own = batch.mask[batch.weights > 0]  # a stand-in of an empty share is padding
             lengths = own.sum(1)

@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -56,6 +56,7 @@ class Run:
     dropout: float = 0.1
     workers: int = 1
     lr: float = 5e-3
+    scaling: Mapping[str, Any] = field(default_factory=dict)  # beside the number of workers
 
     @property
     def output(self) -> Path:
@@ -74,7 +75,7 @@ class Run:
             "train": {"epochs": EPOCHS, "batch_tokens": 32, "precision": "fp32"},
             "optim": {"lr": self.lr, "head_lr": 5e-3, "clip_norm": max(1.0, self.lr)},
             "checkpoint": {"every_steps": EVERY_STEPS, "keep": 50},
-            "scaling": {"workers": self.workers},
+            "scaling": {"workers": self.workers} | dict(self.scaling),
         }
 
     def words(self, *more: str) -> list[str]:

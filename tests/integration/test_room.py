@@ -17,7 +17,7 @@ def test_workers_that_fit_do_not_wait_and_leave_what_they_asked_for(
     before = resources.free_per_node()
     assert sum(cpus for cpus, _ in before) == 2
     for _ in range(3):
-        room.await_room(Plan(2, False, 1.0, 1, 0.0), resources.capacity(), start_timeout=600)
+        room.await_room(Plan(2, False, 1.0, 1, 0.0), resources.capacity(), limit=600)
     assert "Waiting" not in capfd.readouterr().err
 
 
@@ -27,7 +27,7 @@ def test_an_autoscaler_gets_the_time_of_the_settings_and_it_is_said_what_is_wait
     have = Capacity(256, 0, 1, autoscaling=True)
     began = time.monotonic()
     with pytest.raises(ResourceError) as refused:
-        room.await_room(TOO_LARGE, have, start_timeout=3)
+        room.await_room(TOO_LARGE, have, limit=3)
     assert 2.9 < time.monotonic() - began < 20
     said = capfd.readouterr().err
     assert "Waiting up to 3 s for room for 2 workers of 64 CPUs each" in said
@@ -40,6 +40,10 @@ def test_an_autoscaler_gets_the_time_of_the_settings_and_it_is_said_what_is_wait
 
 
 def test_a_cluster_of_fixed_size_has_no_reason_to_wait_long() -> None:
-    assert room.FIXED_WAIT_S < 60
+    fixed, growing = Capacity(2, 0, 1), Capacity(2, 0, 1, autoscaling=True)
+    assert room.patience(fixed, None) < 60
+    assert room.patience(fixed, None, fixed=room.LOST_WAIT_S) <= 60
+    assert room.patience(growing, None, fixed=room.LOST_WAIT_S) == room.AUTOSCALER_WAIT_S
+    assert room.patience(fixed, 900) == room.patience(growing, 900) == 900
     with pytest.raises(ResourceError, match="no room for 2 workers of 64 CPUs each"):
-        room.await_room(TOO_LARGE, Capacity(2, 0, 1), start_timeout=2)
+        room.await_room(TOO_LARGE, Capacity(2, 0, 1), limit=2)

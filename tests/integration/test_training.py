@@ -1,6 +1,7 @@
 """Training, evaluation and prediction with a tiny BERT on one local Ray."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from cluster import storage
 from cluster.errors import DataError, ResourceError, SettingError, StorageError
-from jobs import tokens
+from jobs import bundles, tokens, trainer
 from jobs.balance import draw
+from jobs.checkpoints import Shelf
 from jobs.classifier import bundle
 from jobs.classifier.predictor import Predictor
 from jobs.evaluate import Evaluate, evaluate
@@ -276,6 +278,26 @@ def test_a_bundle_with_a_changed_byte_is_refused_by_name(
                 output=str(tmp_path / "out"),
             )
         )  # fmt: skip
+
+
+def test_a_bundle_is_made_in_its_run_and_needs_no_room_in_the_temporary_folder(
+    run: tuple[Path, dict[str, Any]],
+    prepared: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "run"
+    (output / bundles.DRAFTS / "draft").mkdir(parents=True)
+    (output / bundles.DRAFTS / "draft" / "config.json").write_text("by an attempt that was killed")
+    settings = command(prepared, output, tiny_model).training()
+    shelf = Shelf(str(run[0] / trainer.CHECKPOINTS))
+    tickets = ["mail down", "vpn error", "printer slow"], ["mail", "network", "printing"]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    with shelf.fetch(shelf.names()[0]) as weights:
+        bundles.make_bundle(settings, open_prepared(prepared), weights, str(output), tickets)
+    assert bundle.check(output / "bundle").labels == sorted(TEAMS)
+    assert [path.name for path in output.iterdir()] == ["bundle"]
 
 
 def test_an_interrupted_run_goes_on_from_its_last_epoch(

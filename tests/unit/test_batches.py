@@ -8,10 +8,18 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.classifier.batches import AHEAD, WINDOW_SHARDS, batches, plan_epoch, plan_in_order
+from jobs.classifier.batches import (
+    AHEAD,
+    WINDOW_SHARDS,
+    batches,
+    pin_for,
+    plan_epoch,
+    plan_in_order,
+)
 from jobs.classifier.encoding import grid, pad
 from tests.unit.memory import STEADY, MemoryTokens, rows_of
 
@@ -249,6 +257,31 @@ def test_an_error_while_reading_is_raised_where_batches_are_used() -> None:
 
 def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_every_tensor_is_pinned_in_the_thread_that_makes_it_ahead() -> None:
+    seen: list[tuple[str, torch.Tensor]] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        copy = tensor.clone()
+        seen.append((threading.current_thread().name, copy))
+        return copy
+
+    plan = [np.array([k, k + 1]) for k in range(0, 6, 2)]
+    plain = list(batches(rows_of([4, 6] * 3), plan, pad_id=0))
+    pinned = list(batches(rows_of([4, 6] * 3), plan, pad_id=0, pin=pin))
+    assert {name for name, _ in seen} == {"batches"}
+    copies = [id(copy) for _, copy in seen]
+    for one, other in zip(plain, pinned, strict=True):
+        for name in ("ids", "mask", "labels", "weights"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+            assert id(getattr(other, name)) in copies
+    assert len(copies) == 4 * len(plan)
+
+
+def test_only_cuda_has_memory_to_pin() -> None:
+    assert pin_for(torch.device("cpu")) is None
+    assert pin_for(torch.device("cuda")) is torch.Tensor.pin_memory
 
 
 def test_a_reader_that_goes_away_ends_the_thread() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import decisions
+from jobs import decisions, evaluation
 from jobs.classifier import bundle, calibration, folding
 from jobs.classifier.metrics import calibration_error
 from jobs.classifier.network import saved_network
@@ -147,3 +147,23 @@ def test_hardly_any_validation_rows_still_give_a_sound_bundle(
     assert np.isfinite(answers.scores).all()
     assert np.isfinite([about.temperature, about.abstention_threshold]).all()
     assert decisions.in_words(about)
+
+
+@pytest.mark.parametrize("felt", [EVEN, None], ids=["balanced", "without a training prior"])
+def test_a_judge_says_of_an_epoch_what_the_bundle_made_of_it_will_say(
+    felt: list[float] | None, draft: Path, raw: Predictions, truth: np.ndarray
+) -> None:
+    about = replace(bundle.read_about(draft), training_prior=felt)
+    _, _, answers = decisions.decided(Decide(), Abstain(), about, raw, truth)
+    expected = evaluation.figures(truth, answers, about.labels, about.natural_prior)
+    judge = decisions.Judge(Decide(), (felt, np.array(NATURAL)))
+    found = judge(raw.logits, truth)
+    assert {"macro_f1", "accuracy", "rarest_third_recall", "calibration_error"} <= set(found)
+    assert found == {name: expected[name] for name in found}
+    plain = calibration_error(raw.label_scores.astype(np.float64), raw.labels == truth)
+    assert found["calibration_error"] < plain / 2, "the network as it is speaks otherwise"
+    matrix = np.zeros((3, 3), int)
+    for row, column, rows in judge.confusion:
+        matrix[row, column] = rows
+    assert matrix.sum() == len(truth)
+    assert matrix.trace() / len(truth) == pytest.approx(found["accuracy"])

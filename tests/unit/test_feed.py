@@ -1,10 +1,12 @@
 """What the training loop is fed with: sample and balance, epoch for epoch."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from jobs.balance import plan, sample, sampled
 from jobs.feed import StoreFeed
@@ -71,6 +73,19 @@ def test_epochs_draw_from_one_and_the_same_sample() -> None:
     given = feed(0.5, strategy="undersample", min_rows=1)
     seen = set().union(*(taken(given, epoch) for epoch in range(20)))
     assert len(seen) == 30 + 15 + 13
+
+
+def test_training_and_validation_rows_are_pinned_alike() -> None:
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    given = replace(feed(), pin=pin)
+    for made in (given.training(0, 0), given.validation()):
+        pinned.clear()
+        assert 4 * len(list(made)) == len(pinned) > 0
 
 
 def test_validation_rows_are_all_there_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cluster.errors import DataError
 from jobs import answers, baselines, judged
 from jobs.classifier import bundle
-from jobs.settings import Columns
+from jobs.data_settings import Columns
 from jobs.sources import open_source
 
 

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from cluster.errors import DataError
+from jobs.data_settings import Columns
 from jobs.keys import Reading, _parsed, given_sides
-from jobs.settings import Columns
 from jobs.sources import BadFile
 from jobs.splits import FREE, TEST, VALIDATION
 

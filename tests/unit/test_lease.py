@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,39 @@ def test_a_folder_that_is_held_is_refused_and_free_afterwards(tmp_path: Path) ->
     assert not list((tmp_path / "run").iterdir())
     with lease.held(str(tmp_path / "run"), "output"):
         pass
+
+
+def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_looked, look, ends = threading.Barrier(2), lease.refuse_held, {}
+
+    def looked(*about: str) -> None:
+        look(*about)
+        both_looked.wait(10)
+        if threading.current_thread().name == "second":
+            time.sleep(lease.SETTLE_S / 2)  # writes after the first has written
+
+    def of_this_thread() -> bytes:
+        return threading.current_thread().name.encode()
+
+    def begin() -> None:
+        name = threading.current_thread().name
+        try:
+            with lease.held(str(tmp_path / "run"), "output"):
+                ends[name] = "held"
+        except InUseError as error:
+            ends[name] = str(error)
+
+    monkeypatch.setattr(lease, "refuse_held", looked)
+    monkeypatch.setattr(liveness, "sign", of_this_thread)
+    threads = [threading.Thread(target=begin, name=name) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends["second"] == "held"
+    assert "another run began in it at the same time" in ends["first"]
 
 
 def test_a_sign_that_became_another_runs_is_left_to_it(tmp_path: Path) -> None:

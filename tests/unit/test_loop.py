@@ -333,6 +333,24 @@ def test_balance_shapes_the_training_loss_and_leaves_that_of_validation_plain(
     assert report["validation_loss"] == pytest.approx(plain, rel=1e-4)
 
 
+def test_a_judge_sees_every_validation_row_once_and_its_figures_take_the_place_of_the_plain_ones(
+    tiny_model: Path,
+) -> None:
+    seen: list[Any] = []
+
+    def judge(logits: Any, truth: Any) -> dict[str, float]:
+        seen.append((logits, truth))
+        return {"macro_f1": 0.25}
+
+    network, reports = run(tiny_model, replace(RECIPE, epochs=2), judge=judge)
+    plain = validate(network, feed().validation(), dtype=torch.float32, device=CPU)
+    assert [report["macro_f1"] for report in reports] == [0.25, 0.25]
+    assert reports[-1]["accuracy"] == plain["accuracy"], "what it does not say stays"
+    logits, truth = seen[-1]
+    assert logits.shape == (11, 3)
+    assert (logits.argmax(1) == truth).mean() == pytest.approx(plain["accuracy"])
+
+
 def test_rows_that_only_stand_in_are_not_counted_in_validation(tiny_model: Path) -> None:
     network = new_network(tiny_model, NAMES, dropout=0.1, seed=0)
     rows = separable(11)
@@ -397,10 +415,14 @@ def shared_run(rank: int, world: int, model: Path, output: Path) -> None:
         )
     norms: list[float] = []
     given = feed(27, rank=rank, world=world, batch_tokens=20)
+
+    def judge(logits: Any, truth: Any) -> dict[str, float]:
+        return {"judged_rows": float(len(truth)), "first_logits": float(logits[:, 0].sum())}
+
     with looking(lambda optimizer: norms.append(gradient_norm(optimizer))):
         network, reports = run(
             model, SHARED, given=given, dropout=0.0, class_weights=torch.tensor(WEIGHTS),
-            logit_offsets=torch.tensor(WEIGHTS).log(), focal_gamma=1.0,
+            logit_offsets=torch.tensor(WEIGHTS).log(), focal_gamma=1.0, judge=judge,
         )  # fmt: skip
     weights = float(sum(p.detach().double().abs().sum() for p in network.parameters()))
     found = {"reports": reports, "norms": norms, "weights": weights}
@@ -423,5 +445,6 @@ def test_two_processes_learn_what_one_learns(tiny_model: Path, tmp_path: Path) -
     assert first == second
     assert first["norms"] == pytest.approx(one["norms"], rel=1e-3)
     assert len(first["reports"]) == SHARED.epochs
+    assert first["reports"][0]["judged_rows"] == 11, "rank 0 judges the rows of both"
     for found, expected in zip(first["reports"], one["reports"], strict=True):
         assert found == pytest.approx(expected, abs=1e-4)

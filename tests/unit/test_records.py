@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jobs import records
 from jobs.classifier.text import text_ids
+from jobs.data_settings import Columns
 from jobs.records import REASONS, Parsed, parse
-from jobs.settings import Columns
 from tests.unit.memory import STEADY
 
 COLUMNS = Columns()

@@ -7,12 +7,13 @@ from pydantic.fields import FieldInfo
 
 from cluster import command
 from cluster.errors import SettingError
+from jobs import data_settings
 from jobs import settings as jobs
 from serve import settings as serve
 
 MODELS: dict[str, type[command.Settings]] = {
     model.__name__.lower(): model
-    for module in (jobs, serve)
+    for module in (data_settings, jobs, serve)
     for model in vars(module).values()
     if isinstance(model, type)
     and issubclass(model, command.Settings)
@@ -84,6 +85,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("stopping", {"patience": 0}, "patience = 0 "),
     ("checkpoint", {"every_steps": 0}, "every_steps = 0 "),
     ("checkpoint", {"keep": 0}, "keep = 0 "),
+    ("scaling", {"max_failures": -1}, "max_failures = -1 "),
     ("scaling", {"start_timeout": 0}, "start_timeout = 0 "),
     ("decide", {"metric": "weighted_f1"}, "'macro_f1', 'accuracy' or 'balanced_accuracy'"),
     ("abstain", {"precision": 0}, "precision = 0 "),
@@ -175,7 +177,7 @@ def test_every_setting_says_what_it_is(name: str) -> None:
         ("balance", {"max_ratio": 1, "min_rows": 1, "gamma": 0, "tau": 0}),
         ("balance", {"strategy": "balanced-softmax", "tau": 1}),
         ("abstain", {"coverage": 1}),
-        ("scaling", {"workers": 1}),
+        ("scaling", {"workers": 1, "max_failures": 0}),
         ("limits", {"texts": 1, "characters": 1, "body_bytes": 1000, "waiting_requests": 1}),
         ("autoscaling", {"min_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0}),
         ("autoscaling", {"min_replicas": 2, "max_replicas": 2}),
@@ -199,6 +201,7 @@ def test_the_limits_themselves_are_allowed(name: str, values: dict[str, Any]) ->
         ("abstain", "precision"),
         ("abstain", "coverage"),
         ("scaling", "workers"),
+        ("scaling", "start_timeout"),
         ("autoscaling", "max_replicas"),
         ("endpoint", "threads"),
     ],
