@@ -117,7 +117,8 @@ def _attempt(
             traceback.print_exc()
             return 1, {"error": f"{error}", "error_type": type(error).__name__}
         print(f"{program}: {known}", file=sys.stderr)
-        return known.exit_code, {"error": str(known), "error_type": type(known).__name__}
+        told = {"error": str(known), "error_type": type(known).__name__}
+        return known.exit_code, told | known.facts
 
 
 def parse(

@@ -1,14 +1,21 @@
 """The exceptions of Switchyard, drawn once.
 
 Knows nothing of commands or of Ray. A message is one sentence or two that a user can act on: what
-is wrong, which value, what is allowed, what to do. `exit_code` is what a command ends with.
+is wrong, which value, what is allowed, what to do. `exit_code` is what a command ends with, and
+`facts` are what its last line says beside the message, for whoever reads that by machine.
 """
+
+from typing import Any
 
 
 class SwitchyardError(Exception):
     """The root: an internal failure unless a subclass says otherwise."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
 
 
 class UserError(SwitchyardError):
@@ -31,6 +38,10 @@ class StorageError(UserError):
 
 class InUseError(StorageError):
     """A location that another run is writing right now."""
+
+
+class ChangedError(StorageError):
+    """Something that another run changed since it was read."""
 
 
 class BundleError(UserError):

@@ -79,7 +79,7 @@ def staging(uri: str, commit: Sequence[str]) -> Iterator[str]:
             yield uri
         return
     target = Path(uri)
-    _remove_abandoned(target)
+    remove_abandoned(str(target.parent), target.name)
     beside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         beside.mkdir(parents=True)
@@ -117,9 +117,15 @@ def _staging_in_place(uri: str, commit: Sequence[str]) -> Iterator[None]:
         fs.delete_file(storage.join(path, SIGN))
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Removes what runs on this machine left beside `target` when they were killed."""
-    for beside in target.parent.glob(f".{glob.escape(target.name)}.????????.partial"):
+def remove_abandoned(folder: str, name: str | None = None) -> None:
+    """Removes what runs on this machine left in a local folder when they were killed.
+
+    `name`: only what was to become this (default: all).
+    """
+    if not storage.is_local(folder):
+        return
+    pattern = "*" if name is None else glob.escape(name)
+    for beside in Path(folder).glob(f".{pattern}.????????.partial"):
         try:
             gone = liveness.is_gone((beside / SIGN).read_bytes(), 0.0)
         except OSError:

@@ -131,6 +131,15 @@ def list_files(uri: str, suffix: str = "") -> list[tuple[str, int]]:
     return sorted(found)
 
 
+def entries(uri: str) -> list[pafs.FileInfo]:
+    """What lies directly in a folder, files and folders; nothing where there is no folder."""
+    fs, path = filesystem(uri)
+    try:
+        return list(fs.get_file_info(pafs.FileSelector(path, allow_not_found=True)))
+    except OSError as error:
+        raise StorageError(f"{uri} cannot be reached: {error}") from None
+
+
 def read_bytes(uri: str) -> bytes:
     fs, path = filesystem(uri)
     try:

@@ -1,6 +1,7 @@
-"""Puts a bundle behind HTTP on Ray Serve, and writes the Serve config that does the same again.
+"""Puts a model behind HTTP on Ray Serve, and writes the Serve config that does the same again.
 
     python -m serve.deploy --bundle /runs/first/bundle
+    python -m serve.deploy --registry s3://models --name router
     python -m serve.deploy --bundle s3://models/router/bundle --keys keys.txt --print
 
 On a laptop without a cluster it stays in the foreground until Ctrl-C. On a cluster it returns
@@ -20,10 +21,10 @@ import yaml
 from pydantic import Field
 
 from cluster import command, resources, session, storage
-from cluster.errors import ResourceError, SettingError, StorageError, SwitchyardError
+from cluster.errors import ResourceError, SettingError, SwitchyardError
 from cluster.session import SERVE_ENVIRONMENT, say
 from cluster.storage import Uri
-from jobs.classifier import bundle
+from serve import origin
 from serve.guard import hash_key
 from serve.package import publish_code
 from serve.settings import Autoscaling, Endpoint, Limits
@@ -37,8 +38,12 @@ ONGOING_MARGIN = 64
 class Deploy(command.Settings):
     """Settings of `serve.deploy`."""
 
-    bundle: Uri = Field(description="the bundle that answers")
-    name: str = Field("switchyard", description="the model's name in replies")
+    bundle: Uri | None = Field(None, description="the bundle that answers")
+    registry: Uri | None = Field(
+        None,
+        description="registry whose champion answers, instead: a replica looks it up at its start",
+    )
+    name: str = Field("switchyard", description="the model's name in replies, and in the registry")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0: every interface")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     keys: str | None = Field(
@@ -48,8 +53,8 @@ class Deploy(command.Settings):
     print: bool = Field(False, description="only print the Serve config, deploy nothing")
     code: Uri | None = Field(
         None,
-        description="folder for the packed code that replicas run; none: serve-code beside the "
-        "bundle",
+        description="folder for the packed code that replicas run; none: one beside the bundle, or "
+        "beside the versions in the registry",
     )
     precision: str = Field(
         "fp32",
@@ -65,7 +70,11 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     """Deploys and waits until the endpoint answers; or prints the config."""
     if settings.open and settings.keys is not None:
         raise SettingError("--open lets everybody in and --keys does not: give one of the two.")
-    _check_bundle(settings.bundle)
+    origin.require_one(
+        settings.bundle, settings.registry, named="name" in settings.model_fields_set
+    )
+    served, version = origin.find(settings.bundle, settings.registry, settings.name)
+    origin.check(served)
     keys, made = _keys(settings)
     joined = os.environ.get("RAY_ADDRESS") is not None
     if settings.print:
@@ -80,17 +89,18 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     if not joined:
         _require_free(settings.host, settings.port)
     session.connect(environment=SERVE_ENVIRONMENT)
-    session.require_everywhere(settings.bundle, "bundle")
+    key = "bundle" if settings.registry is None else "registry"
+    session.require_everywhere(served, key)
     _require_port_or_ours(settings, joined)
     code = publish_code(
-        settings.code or storage.join(storage.parent(settings.bundle), "serve-code")
+        settings.code or origin.code_folder(settings.bundle, settings.registry, settings.name)
     )
     config = make_config(settings, keys, resources.capacity(), code)
-    written = f"{code.removesuffix('.zip')}-{settings.port}.yaml"
-    storage.write_bytes(storage.normal_uri(written), _yaml(config).encode())
+    written = storage.normal_uri(f"{code.removesuffix('.zip')}-{settings.port}.yaml")
+    storage.write_bytes(written, _yaml(config).encode())
     _apply(config)
-    result = _summary(settings, config, made) | {"config_file": storage.normal_uri(written)}
-    print(f"The same again: serve deploy {result['config_file']}")
+    result = {**_summary(settings, config, made, version), "config_file": written}
+    print(f"The same again: serve deploy {written}")
     if not joined:
         _stay()
     return result
@@ -109,6 +119,7 @@ def make_config(
         threads = max(1, int(min(have.cpus / have.nodes, have.cpus / replicas)))
     endpoint = Endpoint(
         bundle=settings.bundle,
+        registry=settings.registry,
         name=settings.name,
         keys=tuple(keys),
         precision=settings.precision,
@@ -158,13 +169,6 @@ def _replicas(scaling: Autoscaling, have: resources.Capacity | None) -> int:
             f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {room}."
         )
     return min(scaling.max_replicas or room, room)
-
-
-def _check_bundle(uri: str) -> None:
-    if storage.is_local(uri):
-        bundle.check(Path(uri))
-    elif not storage.exists(storage.join(uri, bundle.COMMIT)):
-        raise StorageError(f"--bundle {uri} is no bundle: there is no {bundle.COMMIT} in it.")
 
 
 def _keys(settings: Deploy) -> tuple[list[str], str | None]:
@@ -241,11 +245,15 @@ def _apply(config: dict[str, Any]) -> None:
         time.sleep(0.2)
 
 
-def _summary(settings: Deploy, config: dict[str, Any], made: str | None) -> dict[str, Any]:
+def _summary(
+    settings: Deploy, config: dict[str, Any], made: str | None, version: str | None
+) -> dict[str, Any]:
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{shown}:{settings.port}"
     scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
     print(_yaml(config))
+    if version is not None:
+        print(f"Model      {settings.name}, version {version}")
     print(f"Page       {url}/")
     print(
         f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}, which is what the "
@@ -257,6 +265,8 @@ def _summary(settings: Deploy, config: dict[str, Any], made: str | None) -> dict
         '-d \'{"texts": ["cannot log in to the VPN"]}\''
     )
     result = {"url": url, "config": config, "max_replicas": scaling["max_replicas"]}
+    if version is not None:
+        result |= {"name": settings.name, "version": version}
     return result | ({"key": made} if made else {})
 
 

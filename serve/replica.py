@@ -13,7 +13,7 @@ from ray import serve
 from cluster.command import build as build_settings
 from serve.app import Service, make_app
 from serve.guard import Guard
-from serve.models import load
+from serve.models import load_present
 from serve.settings import Endpoint
 
 
@@ -25,12 +25,7 @@ class Replica:
     def __init__(self, settings: dict[str, Any]) -> None:
         """Loads the model: the replica takes no request before it can answer one."""
         self.settings = build_settings(Endpoint, settings)
-        self.loaded = load(
-            self.settings.bundle,
-            self.settings.name,
-            precision=self.settings.precision,
-            threads=self.settings.threads,
-        )
+        self.loaded = load_present(self.settings)
         logging.getLogger("ray.serve").info(
             "Serving %s version %s from %s", self.loaded.name, self.loaded.version, self.loaded.uri
         )

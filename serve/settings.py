@@ -49,10 +49,16 @@ class Autoscaling(Settings):
 
 
 class Endpoint(Settings):
-    """What a replica needs to know; it travels in the Serve config as plain values."""
+    """What a replica needs to know; it travels in the Serve config as plain values.
 
-    bundle: str = Field(description="URI of the bundle that answers")
-    name: str = Field("switchyard", description="the model's name in replies")
+    With a registry, each replica looks up the champion when it starts.
+    """
+
+    bundle: str | None = Field(None, description="URI of the bundle that answers")
+    registry: str | None = Field(
+        None, description="URI of the registry whose champion answers, in place of a bundle"
+    )
+    name: str = Field("switchyard", description="the model's name in replies, and in the registry")
     keys: tuple[str, ...] = Field(
         (), description="SHA-256 of every key that is let in; none: everybody is"
     )
@@ -64,3 +70,9 @@ class Endpoint(Settings):
     )
     limits: Limits = Limits()
     autoscaling: Autoscaling = Autoscaling()
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Endpoint":
+        if (self.bundle is None) == (self.registry is None):
+            raise ValueError("an endpoint needs a bundle or a registry, one of the two.")
+        return self

@@ -1,5 +1,6 @@
 """The bundle: a plain Hugging Face folder that notices every change."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -311,3 +312,18 @@ def test_what_a_later_version_added_is_passed_over(tiny_bundle: Path, tmp_path: 
     about = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps(about | {"unheard_of": 1}))
     assert bundle.check(folder) == bundle.read_about(tiny_bundle)
+
+
+def test_a_bundle_that_is_amended_stays_whole_and_says_the_new_hashes(
+    tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    before = bundle.read_about(folder)
+    bundle.amend(folder, {"README.md": "# Another card: größer\n", "promotion.json": "{}\n"})
+    assert bundle.check(folder) == before
+    assert (folder / "README.md").read_text(encoding="utf-8") == "# Another card: größer\n"
+    hashes = json.loads((folder / bundle.COMMIT).read_text())["sha256"]
+    assert hashes["promotion.json"] == hashlib.sha256(b"{}\n").hexdigest()
+    (folder / "promotion.json").write_text("{ }\n")
+    with pytest.raises(BundleError, match=r"promotion\.json was changed"):
+        bundle.check(folder)

@@ -409,6 +409,21 @@ def test_an_error_of_ours_ends_with_its_own_code_and_without_a_traceback(
     assert errors == f"a.program: {error}\n"
 
 
+def test_the_last_line_has_the_facts_that_come_with_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = GateRefused("It is worse.", passed=False, checks=[{"name": "labels"}])
+    left, result, errors = ends(fails(error), capsys)
+    assert left == 3
+    assert result == {
+        "error": "It is worse.",
+        "error_type": "GateRefused",
+        "passed": False,
+        "checks": [{"name": "labels"}],
+    }
+    assert errors == "a.program: It is worse.\n"
+
+
 def test_an_error_of_ours_is_found_inside_what_others_wrapped_around_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -483,8 +498,9 @@ def test_help_of_every_command_here_explains_every_setting(
     from cluster.local import Nothing, Up
     from cluster.submit import Submit
     from serve.deploy import Deploy
+    from tuning.promote import Promote
 
-    for settings in (Deploy, Submit, Up, Nothing):
+    for settings in (Deploy, Promote, Submit, Up, Nothing):
         said = help_of(settings, capsys)
         for flag in command._flags(settings):
             meaning = " ".join((flag.field.description or "").split())

@@ -12,6 +12,7 @@ COMMANDS = {
     "jobs.evaluate": "--bundle",
     "jobs.predict": "--bundle",
     "serve.deploy": "--bundle",
+    "tuning.promote": "--registry",
 }
 
 
@@ -66,6 +67,11 @@ def test_a_relative_path_in_a_submitted_job_is_refused(
             ["--bundle", "/no/such/bundle", "--source", "/no/such/s", "--output", "/no/such/o"],
         ),
         ("serve.deploy", ["--bundle", "/no/such/bundle"]),
+        ("serve.deploy", ["--registry", "/no/such/registry", "--name", "router"]),
+        (
+            "tuning.promote",
+            ["--bundle", "/no/such/bundle", "--registry", "/no/such/registry", "--name", "router"],
+        ),
     ],
 )
 def test_what_does_not_exist_is_named_before_a_cluster_is_asked(

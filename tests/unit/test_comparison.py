@@ -158,3 +158,14 @@ def test_what_is_printed_names_the_classes_and_what_the_other_does_not_know() ->
     assert "recall 0.000 → 1.000" in gained
     assert gained.endswith("12 rows: p < 0.001, of 2 classes p < 0.001, beyond chance")
     assert lines[-1].endswith("9 rows: p = 0.250, of 2 classes p = 0.250")
+
+
+def test_an_answer_of_either_that_is_none_of_the_classes_is_wrong_and_no_class_of_its_own() -> None:
+    truth = np.array([0, 0, 1, 1])
+    ours, theirs = np.array([0, 2, 1, 1]), np.array([0, 0, 1, 2])
+    none = np.zeros(2, np.bool_)
+    found = comparison.compare(truth, ours, theirs, ["a", "b"], none)
+    f1 = {row["label"]: (row["f1"], row["other_f1"]) for row in found["classes"]}
+    assert f1 == {"a": (pytest.approx(2 / 3), 1.0), "b": (1.0, pytest.approx(2 / 3))}
+    assert found["difference"]["macro_f1"]["value"] == pytest.approx(0.0)
+    assert found["mcnemar"] == {"only_this_right": 1, "only_other_right": 1, "p_value": 1.0}

@@ -16,10 +16,12 @@ from ray.serve.schema import ServeDeploySchema
 
 from cluster import command
 from cluster.errors import BundleError, ResourceError, SettingError, StorageError
+from cluster.registry import CHAMPION, Registry
 from cluster.resources import Capacity
-from serve import deploy, package
+from serve import deploy, origin, package
 from serve.deploy import Deploy, make_config
 from serve.guard import hash_key
+from serve.models import Loaded, load_present
 from serve.package import publish_code
 from serve.settings import Autoscaling, Endpoint, Limits
 from tests.conftest import last_json
@@ -245,10 +247,10 @@ def test_a_bundle_in_object_storage_is_known_by_its_commit_file(
         asked.append(uri)
         return "sound" in uri
 
-    monkeypatch.setattr(deploy.storage, "exists", exists)
-    deploy._check_bundle("s3://models/sound")
+    monkeypatch.setattr(origin.storage, "exists", exists)
+    origin.check("s3://models/sound")
     with pytest.raises(StorageError, match=r"--bundle s3://models/empty is no bundle"):
-        deploy._check_bundle("s3://models/empty")
+        origin.check("s3://models/empty")
     assert asked == ["s3://models/sound/bundle.json", "s3://models/empty/bundle.json"]
 
 
@@ -278,6 +280,83 @@ def test_a_flag_with_a_value_that_is_not_allowed_is_refused(
     code, result, _ = printed(*flags)
     assert code == 2
     assert says in result["error"]
+
+
+# The champion of a registry.
+
+
+@pytest.fixture
+def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
+    """Two versions of a model called tickets, the second of them champion."""
+    made = Registry(str(tmp_path / "registry"))
+    for before in (None, "0001"):
+        version = made.publish("tickets", tiny_bundle, "bundle.json")
+        made.point("tickets", CHAMPION, version, expected=before, reason="")
+    return made
+
+
+def replica(args: dict[str, Any]) -> Loaded:
+    """What a replica loads that starts with these plain values."""
+    return load_present(command.build(Endpoint, json.loads(json.dumps(args))))
+
+
+def test_a_replica_serves_whichever_version_is_champion_when_it_starts(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        deploy.main(["--registry", registry.uri, "--name", "tickets", "--print", "--open"])
+    (application,) = last_json(capsys.readouterr().out)["config"]["applications"]
+    assert (application["args"]["bundle"], application["args"]["registry"]) == (None, registry.uri)
+    first = replica(application["args"])
+    assert (first.name, first.version) == ("tickets", "0002")
+    assert first.uri == registry.folder("tickets", "0002")
+    registry.roll_back("tickets", CHAMPION, reason="")
+    second = replica(application["args"])
+    assert (second.version, second.uri) == ("0001", registry.folder("tickets", "0001"))
+
+
+def test_without_a_registry_the_version_is_that_of_the_bundle(tiny_bundle: Path) -> None:
+    made = make_config(settings(bundle=str(tiny_bundle)), [], TWO_CPUS, CODE)
+    found = replica(made["applications"][0]["args"])
+    commit = (tiny_bundle / "bundle.json").read_bytes()
+    assert (found.name, found.version) == ("switchyard", hashlib.sha256(commit).hexdigest()[:12])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ((), "--bundle is needed: the bundle that answers. Or give --registry"),
+        (("--bundle", "/a", "--registry", "/b", "--name", "tickets"), "both say what answers"),
+        (("--registry", "/b"), "--name is needed with --registry"),
+        (("--registry", "/b", "--name", "a/b"), "--name 'a/b' is not allowed"),
+        (("--registry", "/nowhere", "--name", "tickets"), r"has no tickets (empty)"),
+    ],
+)
+def test_what_answers_is_one_bundle_or_a_name_in_a_registry(
+    flags: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        deploy.main(["--print", "--open", *flags])
+    assert left.value.code == 2
+    assert says in str(last_json(capsys.readouterr().out)["error"])
+
+
+def test_a_name_that_the_registry_does_not_have_is_told_with_those_it_has(
+    registry: Registry,
+) -> None:
+    with pytest.raises(StorageError, match=r"has no router \(it has tickets\)"):
+        deploy.deploy(settings(bundle=None, registry=registry.uri, name="router", print=True))
+
+
+def test_a_replica_is_told_one_of_bundle_and_registry() -> None:
+    for values in ({}, {"bundle": "/a", "registry": "/b"}):
+        with pytest.raises(SettingError, match="needs a bundle or a registry, one of the two"):
+            command.build(Endpoint, values)
+
+
+def test_the_packed_code_lies_beside_the_bundle_or_the_versions() -> None:
+    assert origin.code_folder("/runs/one/bundle", None, "x") == "/runs/one/serve-code"
+    assert origin.code_folder(None, "s3://models", "x") == "s3://models/x/serve-code"
 
 
 # The packed code.

@@ -1,0 +1,282 @@
+"""A search with a tiny BERT on one local Ray of two CPUs."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from cluster import command
+from cluster.errors import SettingError, StorageError, SwitchyardError
+from jobs.classifier import bundle
+from jobs.prepare import Prepare, prepare
+from jobs.train import TrainCommand, train
+from tests.integration.conftest import write_tickets
+from tuning import trial as trial_module
+from tuning.experiment import Folder, Trial
+from tuning.search import SearchCommand, search
+from tuning.winner import base_settings, leaders, winning_bundle
+
+TEAMS = {"mail": "mail", "network": "vpn", "printing": "printer"}
+SPACE = """
+[optim.lr]
+kind = "log-uniform"
+low = 1e-3
+high = 1e-2
+[balance.strategy]
+kind = "choice"
+values = ["none", "focal"]
+[balance.gamma]
+kind = "uniform"
+low = 0.5
+high = 4.0
+when = { "balance.strategy" = ["focal"] }
+[[points]]
+"optim.lr" = 5e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    rows: list[dict[str, object]] = [
+        {"text": f"{word} {other} {k}", "label": team}
+        for (team, word), count in zip(TEAMS.items(), (60, 36, 18), strict=True)
+        for k, other in enumerate(["down", "error", "slow", "reset", "order", "denied"] * 10)
+        if k < count
+    ]
+    source = write_tickets(folder / "source", rows)
+    prepare(Prepare(source=str(source), output=str(folder / "prepared"), split={"test": 0.2}))
+    return str(folder / "prepared")
+
+
+@pytest.fixture
+def wanted(prepared: str, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    """Settings of a small search, for SearchCommand."""
+    (tmp_path / "space.toml").write_text(SPACE)
+    return {
+        "data": prepared,
+        "output": str(tmp_path / "experiment"),
+        "space": str(tmp_path / "space.toml"),
+        "model": {"name": str(tiny_model), "max_tokens": 16, "dropout": 0.0},
+        "train": {"epochs": 5, "batch_tokens": 64, "precision": "fp32"},
+        "optim": {"head_lr": 5e-3},
+        "trials": 3,
+    }
+
+
+def ended(folder: Folder) -> dict[int, Trial]:
+    return {trial.number: trial for trial in folder.trials() if trial.end}
+
+
+def placement_groups() -> Counter[str]:
+    """Those that are there, by state; removed ones are not."""
+    table = ray.util.placement_group_table()
+    return Counter(g["state"] for g in table.values() if g["state"] != "REMOVED")
+
+
+def test_a_search_finds_a_winner_that_jobs_train_makes_again(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    said = search(SearchCommand(**wanted))
+    folder = Folder(wanted["output"])
+    trials = folder.trials()
+    assert [trial.number for trial in trials] == [1, 2, 3]
+    assert said["trials"].get("failed", 0) == 0
+    assert trials[0].origin == "known"
+    assert trials[0].parameters == {"optim.lr": 5e-3, "balance.strategy": "none"}
+    for trial in trials:
+        assert ("balance.gamma" in trial.parameters) == (
+            trial.parameters["balance.strategy"] == "focal"
+        )
+        assert [line["epoch"] for line in trial.history] == list(range(1, len(trial.history) + 1))
+        assert {"macro_f1", "accuracy", "rarest_third_recall", "calibration_error", "tokens",
+                "seconds", "percent", "validation_loss"} <= set(trial.history[-1])  # fmt: skip
+        if trial.state == "finished":
+            assert trial.history[-1]["percent"] == 100
+            assert len(trial.history) == 5
+    value, best = leaders(trials, "macro_f1")[0]
+    assert said["best_trial"] == best.number
+    assert said["macro_f1"] == value
+    about = bundle.check(Path(said["bundle"]))
+    assert about.configuration["optim.lr"] == best.parameters["optim.lr"]
+    assert sum(row[2] for row in folder.confusion(best.number)) == folder.record()["rows"][
+        "validation"
+    ]  # fmt: skip
+    # The same again by the train command, from the same plain values.
+    base = base_settings(folder.record()).model_dump()
+    for key, chosen in best.parameters.items():
+        group, name = key.split(".")
+        base[group][name] = chosen
+    base["data"] = {"uri": wanted["data"], **base["data"]}
+    again = train(TrainCommand(**base, output=str(tmp_path / "again")))
+    assert again["epoch"] == 1 + max(
+        range(5), key=lambda k: (best.history[k]["macro_f1"], -best.history[k]["validation_loss"])
+    )
+    assert again["validation"]["macro_f1"] == pytest.approx(value, abs=1e-6)
+
+
+def test_only_the_winner_keeps_its_weights_and_tune_writes_for_tensorboard(
+    wanted: dict[str, Any],
+) -> None:
+    said = search(SearchCommand(**wanted))
+    folder = Path(wanted["output"])
+    kept = {path.parent.name for path in folder.glob("trials/*/checkpoints")}
+    assert kept == {f"{said['best_trial']:04d}"}
+    events = list(folder.glob("tune-1/trial-*/events.out.tfevents*"))
+    assert len(events) == 3
+    assert not (folder / ".running").exists()
+    assert winning_bundle(wanted["output"]) == said["bundle"], "it is made once"
+
+
+def test_no_placement_group_is_left_and_no_trial_claims_what_the_cluster_has_not(
+    wanted: dict[str, Any],
+) -> None:
+    before = placement_groups()
+    search(SearchCommand(**wanted | {"trials": 2}))
+    assert placement_groups() == before
+
+
+def test_a_search_that_is_resumed_keeps_what_ended_and_only_adds(wanted: dict[str, Any]) -> None:
+    search(SearchCommand(**wanted | {"trials": 2}))
+    folder = Folder(wanted["output"])
+    before = ended(folder)
+    search(SearchCommand(**wanted | {"trials": 3, "resume": True}))
+    after = ended(folder)
+    assert set(after) == {1, 2, 3}
+    assert {number: after[number] for number in before} == before
+    # As many as there are already: nothing is left to do.
+    search(SearchCommand(**wanted | {"trials": 3, "resume": True}))
+    assert ended(folder) == after
+
+
+def test_a_trial_that_did_not_end_goes_on_from_its_checkpoint_under_its_number(
+    wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(SearchCommand(**wanted | {"trials": 1, "scheduler": "none"}))
+    place = Path(wanted["output"], "trials", "0001")
+    whole = json.loads((place / "history.json").read_text())
+    # As if it had been killed in its last epoch: the checkpoint of the best epoch is there.
+    (place / "end.json").unlink()
+    search(SearchCommand(**wanted | {"trials": 1, "scheduler": "none", "resume": True}))
+    (trial,) = Folder(wanted["output"]).trials()
+    assert trial.state == "finished"
+    assert [line["macro_f1"] for line in trial.history] == [line["macro_f1"] for line in whole]
+
+
+def test_a_trial_that_fails_is_written_down_with_its_reason_and_the_search_goes_on(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "space.toml").write_text(
+        '[optim.lr]\nkind = "choice"\nvalues = [5e-3, 1e30]\n'
+        '[[points]]\n"optim.lr" = 1e30\n[[points]]\n"optim.lr" = 5e-3\n'
+    )
+    said = search(SearchCommand(**wanted | {"trials": 2, "scheduler": "none"}))
+    first, second = Folder(wanted["output"]).trials()
+    assert first.state == "failed"
+    assert "no longer a number" in first.end["reason"]
+    assert second.state == "finished"
+    assert said["best_trial"] == 2
+
+
+def test_a_search_of_which_every_trial_fails_says_why(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "space.toml").write_text('[optim.lr]\nkind = "choice"\nvalues = [1e30]\n')
+    with pytest.raises(SwitchyardError, match=r"No trial finished.*no longer a number"):
+        search(SearchCommand(**wanted | {"trials": 1, "optim": {}}))
+
+
+def test_a_time_budget_ends_the_search_and_a_larger_one_goes_on(wanted: dict[str, Any]) -> None:
+    del wanted["trials"]
+    wanted["train"] |= {"epochs": 400}
+    said = search(SearchCommand(**wanted | {"time_budget": "8s", "scheduler": "none"}))
+    folder = Folder(wanted["output"])
+    trials = folder.trials()
+    assert said["best_trial"] is None
+    assert [trial.state for trial in trials] == ["unfinished"]
+    told = len(trials[0].history)
+    search(SearchCommand(**wanted | {"time_budget": "10s", "scheduler": "none", "resume": True}))
+    again = folder.trials()
+    assert len(again) == 1
+    assert len(again[0].history) > max(told, 1)
+
+
+def test_two_workers_a_trial_say_the_same_as_one(wanted: dict[str, Any], tmp_path: Path) -> None:
+    search(SearchCommand(**wanted | {"trials": 1}))
+    two = wanted | {
+        "trials": 1, "scaling": {"workers": 2}, "output": str(tmp_path / "two"),
+    }  # fmt: skip
+    before = placement_groups()
+    search(SearchCommand(**two))
+    assert placement_groups() == before
+    (one,), (other,) = (Folder(x["output"]).trials() for x in (wanted, two))
+    assert other.state == "finished"
+    assert set(other.history[-1]) == set(one.history[-1])
+    assert [line["train_loss"] for line in other.history] == pytest.approx(
+        [line["train_loss"] for line in one.history], abs=1e-2
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train": {"epochs": 4, "batch_tokens": 64, "precision": "fp32"}}, "train.epochs is 4"),
+        ({"algorithm": "random"}, "algorithm is 'random'"),
+        ({"scheduler": "none"}, "scheduler is"),
+        ({"space": None}, "space is"),
+        ({"seed": 3}, "seed is 3"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_resumed_search_is_not_another_one(
+    begun: dict[str, Any], changed: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingError, match="--resume: " + said):
+        search(SearchCommand(**begun | changed | {"resume": True}))
+
+
+@pytest.fixture(scope="module")
+def begun(
+    prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "space.toml").write_text(SPACE)
+    values: dict[str, Any] = {
+        "data": prepared,
+        "output": str(folder / "experiment"),
+        "space": str(folder / "space.toml"),
+        "model": {"name": str(tiny_model), "max_tokens": 16},
+        "train": {"epochs": 2, "batch_tokens": 64, "precision": "fp32"},
+        "trials": 1,
+    }
+    search(SearchCommand(**values))
+    return values
+
+
+def test_a_used_folder_and_a_missing_one_are_refused(begun: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="already holds files"):
+        search(SearchCommand(**begun))
+    with pytest.raises(SettingError, match="holds no experiment"):
+        search(SearchCommand(**begun | {"output": str(tmp_path / "none"), "resume": True}))
+
+
+def test_flags_are_what_is_given_and_durations_are_read() -> None:
+    from tuning.search import given
+
+    words = ["--data", "/d", "--output", "/o", "--optim.lr", "3e-4", "--time-budget", "1h30m"]
+    settings = command.parse(SearchCommand, words, "tuning.search", "")
+    assert "optim.lr" in given(settings)
+    assert "optim.head_lr" not in given(settings)
+    assert settings.time_budget == 5400
+    for text, seconds in (("90s", 90), ("30m", 1800), ("2d", 172800), ("45", 45)):
+        assert SearchCommand(data="/d", output="/o", time_budget=text).time_budget == seconds
+    with pytest.raises(SettingError, match="such as 90s"):
+        command.parse(SearchCommand, [*words[:4], "--time-budget", "soon"], "tuning.search", "")
+
+
+def test_a_reason_says_what_kind_of_failure_it_was() -> None:
+    assert trial_module._reason(MemoryError("12 GiB")) == "Out of memory: 12 GiB"
+    assert trial_module._reason(ValueError("no\n  good")) == "ValueError: no good"
