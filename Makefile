@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
+CHROMIUM := { command -v chromium || command -v chromium-browser; } >/dev/null
 
-.PHONY: setup check test test-slow demo stop bench lock clean
+.PHONY: setup browser check test test-slow demo stop bench lock clean
 
 setup: $(INSTALLED)
 
@@ -20,7 +21,13 @@ check: setup
 	$(BIN)/mypy
 	$(RUN) -m pytest -q tests/unit/test_layers.py
 
-test: setup
+# A Chromium for the tests of the reports, which skip without one.
+browser:
+	@$(CHROMIUM) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
+	  || { apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } || true
+	@$(CHROMIUM) || echo "No Chromium, and only root can install one here: browser tests will skip."
+
+test: setup browser
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: setup

@@ -50,14 +50,25 @@ def held(uri: str, key: str) -> Iterator[None]:
 
 def refuse_held(uri: str, key: str) -> None:
     """InUseError if a run that is alive holds the folder at `uri`."""
-    place = storage.join(uri, SIGN)
-    fs, path = storage.filesystem(place)
-    info = fs.get_file_info(path)
-    if info.type != pafs.FileType.File:
-        return
-    age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
-    if not liveness.is_gone(storage.read_bytes(place), age):
+    age = last_sign_of_life(uri)
+    if age is not None:
         raise InUseError(
             f"--{key} {uri}: another run is at work in it, whose last sign of life is {age:.0f} s "
             f"old. Wait for it or end it; if it was killed, wait {liveness.DEAD_AFTER_S:.0f} s."
         )
+
+
+def last_sign_of_life(uri: str) -> float | None:
+    """How many seconds ago the run that holds the folder at `uri` showed that it lives; None
+    where none does."""
+    place = storage.join(uri, SIGN)
+    fs, path = storage.filesystem(place)
+    info = fs.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        return None
+    age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
+    try:
+        sign = storage.read_bytes(place)
+    except StorageError:
+        return None  # it ended between the two looks
+    return None if liveness.is_gone(sign, age) else age

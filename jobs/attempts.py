@@ -7,6 +7,7 @@ wait for ever for room that is not there; here both end in one sentence.
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from ray.train import (
     ControllerError,
     FailureConfig,
+    LoggingConfig,
+    RunConfig,
     TrainingFailedError,
     UserCallback,
     WorkerGroupError,
@@ -71,10 +74,19 @@ class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
         return [c for c in callbacks if type(c).__name__ != "PlacementGroupCleanerCallback"]
 
 
-def failure_config(max_failures: int, start_timeout: float) -> FailureConfig:
+def run_config(max_failures: int, start_timeout: float, *, place: str) -> RunConfig:
     """So many failures of workers, and so many seconds without room for them, in a whole run."""
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout / _STARTS)
-    return FailureConfig(max_failures=max_failures, controller_failure_limit=_STARTS - 1)
+    return RunConfig(
+        name=f"train-{uuid.uuid4().hex[:8]}",
+        storage_path=place,
+        failure_config=FailureConfig(
+            max_failures=max_failures, controller_failure_limit=_STARTS - 1
+        ),
+        # Its own lines end in tracebacks; `Attempts` says what there is to say.
+        logging_config=LoggingConfig(log_level="CRITICAL"),
+        callbacks=[Attempts(max_failures)],
+    )
 
 
 def told(

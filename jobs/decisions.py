@@ -101,14 +101,17 @@ class Judge:
         self.confusion: list[list[int]] = []  # [truth, predicted, rows] of the rows judged last
 
     def __call__(self, logits: calibration.Logits, truth: Ids) -> dict[str, float]:
-        """The headline figures; `logits` [n, classes] of the network itself, `truth` int [n]."""
+        """The headline figures, and the log-loss of the calibrated scores; `logits` [n, classes]
+        of the network itself, `truth` int [n]."""
         raw = decide(torch.from_numpy(logits), np.zeros(len(truth), np.bool_), [0.0], 0.0)
-        *_, answers = _fitted(self._choice, self._training_prior, self._natural, raw, truth)
+        found, *_, answers = _fitted(self._choice, self._training_prior, self._natural, raw, truth)
+        loss = calibration.negative_log_likelihood(found.log_scores(logits), truth)
         pairs, rows = np.unique(np.stack([truth, answers.labels]), axis=1, return_counts=True)
         self.confusion = np.vstack([pairs, rows]).T.tolist()
         names = [str(c) for c in range(len(self._natural))]
-        found = evaluation.figures(truth, answers, names, self._natural.tolist())
-        return {name: found[name] for name in _HEADLINE if found[name] is not None}
+        figures = evaluation.figures(truth, answers, names, self._natural.tolist())
+        kept = {name: figures[name] for name in _HEADLINE if figures[name] is not None}
+        return kept | {"calibrated_loss": loss}
 
 
 def _threshold(limits: Abstain, answers: Predictions, truth: Ids) -> float:

@@ -50,24 +50,25 @@ def data_html(manifest: Mapping[str, Any], *, title: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment(*folders: Path) -> Environment:
+    """Templates in `folders` and in ours, with the filters that all reports write figures by."""
     # autoescape=True, not select_autoescape: that one goes by the ending, and .j2 would be off
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    found = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).with_name("templates")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    found.filters |= {
         name: getattr(figures, name)
         for name in ("percent", "decimal", "whole", "size", "share", "times")
     }
-    environment.filters |= {"p": comparison.p_text, "words": printed.words}
-    environment.globals |= {"number": figures.number, "several": figures.several}
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment
+    found.filters |= {"p": comparison.p_text, "words": printed.words}
+    found.globals |= {"number": figures.number, "several": figures.several}
+    found.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return found
 
 
 def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(**values)
+    return environment().get_template(template).render(**values)

@@ -137,8 +137,11 @@ class Optim(Settings):
 class Stopping(Settings):
     """Which epoch is the best, and when training ends before its last one."""
 
-    metric: Literal["macro_f1", "accuracy", "validation_loss"] = Field(
-        "macro_f1", description="figure on the validation rows by which the best epoch is chosen"
+    metric: Literal["calibrated_loss", "macro_f1", "accuracy", "validation_loss"] = Field(
+        "calibrated_loss",
+        description="figure on the validation rows by which the best epoch is chosen; "
+        "calibrated_loss: their log-loss once scores are calibrated, which tells epochs apart that "
+        "are right on as many rows",
     )
     patience: int | None = Field(
         None, ge=1, description="end after this many epochs without a better one; none: never"

@@ -6,7 +6,6 @@ trial of a search can call it too.
 
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +213,7 @@ def fit_workers(
 ) -> Fitted:
     """The same from what `worker_config` gives; `listener` hears of each epoch, on rank 0, in the
     place of a line on standard output."""
-    from ray.train import LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import ScalingConfig, TrainingFailedError
 
     from jobs import attempts
 
@@ -230,15 +229,8 @@ def fit_workers(
             scaling_config=ScalingConfig(
                 num_workers=plan.workers, use_gpu=plan.gpu, resources_per_worker=plan.resources()
             ),
-            run_config=RunConfig(
-                name=f"train-{uuid.uuid4().hex[:8]}",
-                # Ray keeps nothing of ours, and asks for a place nevertheless.
-                storage_path=unused,
-                failure_config=attempts.failure_config(failures, timeout),
-                # Its own lines end in tracebacks; `Attempts` says what there is to say.
-                logging_config=LoggingConfig(log_level="CRITICAL"),
-                callbacks=[attempts.Attempts(failures)],
-            ),
+            # Ray keeps nothing of ours, and asks for a place nevertheless.
+            run_config=attempts.run_config(failures, timeout, place=unused),
         )
         try:
             with attempts.interruptible():

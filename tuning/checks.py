@@ -31,7 +31,7 @@ class Limits:
 
     max_class_drop: float = 0.05
     max_calibration_error: float | None = None
-    min_rows: int = 30
+    min_rows: int = 20
     accept_labels: bool = False
     strict: bool = False
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import pyarrow.fs as pafs
 
-from cluster import lease, liveness, storage
+from cluster import lease, storage
 from cluster.errors import DataError, StorageError
 
 FORMAT_VERSION = 1
@@ -107,15 +107,7 @@ class Folder:
 
     def is_running(self) -> bool:
         """Whether a search is at work in the folder now, by its sign of life."""
-        fs, path = storage.filesystem(storage.join(self.uri, lease.SIGN))
-        info = fs.get_file_info(path)
-        if info.type != pafs.FileType.File:
-            return False
-        age = (datetime.now(UTC) - info.mtime).total_seconds() if info.mtime else 0.0
-        try:
-            return not liveness.is_gone(storage.read_bytes(storage.join(self.uri, lease.SIGN)), age)
-        except StorageError:
-            return False  # it ended between the two looks
+        return lease.last_sign_of_life(self.uri) is not None
 
     def begin(self, number: int, parameters: Mapping[str, Any], origin: str) -> None:
         self._write(

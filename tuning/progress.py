@@ -21,7 +21,7 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
     """Told by Tune of every report and every end; writes to standard error.
 
     `ended`: what earlier searches in the same folder ended, by number; `limit`: trials wanted;
-    `until`: time.monotonic() at which the time is over; `at_once`: trials that run together.
+    `until`: time.monotonic() at which the time is over.
     """
 
     def __init__(
@@ -32,12 +32,13 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
         metric: Any,
         limit: int | None,
         until: float | None,
-        at_once: int,
     ) -> None:
-        self._folder, self._limit, self._until, self._at_once = folder, limit, until, at_once
+        self._folder, self._limit, self._until = folder, limit, until
         self._ended = {trial.number: trial.state for trial in ended}
         ranked = leaders(ended, metric)
-        self._best: tuple[float, int] | None = None if not ranked else (ranked[0][0], ranked[0][1].number)
+        self._best: tuple[float, int] | None = (
+            None if not ranked else (ranked[0][0], ranked[0][1].number)
+        )
         self._rows: dict[int, dict[str, Any]] = {}
         self._began = time.monotonic()
         self._ended_here = 0
@@ -69,6 +70,10 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
         if score is not None and score.whole and better:
             self._best = (score.value, number)
         self._draw("")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number = int(trial.config[NUMBER])
+        self._draw(f"trial {number} ended without a word; it starts again from its checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._end(trial)

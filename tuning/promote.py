@@ -43,7 +43,7 @@ class Promote(command.Settings):
         description="calibration error allowed at most (0-1); none: 0.05, or that of the champion "
         "where it has more",
     )
-    min_rows: int = Field(30, ge=1, description="test rows that are needed to judge")
+    min_rows: int = Field(20, ge=1, description="test rows that are needed to judge")
     accept_labels: bool = Field(
         False, description="labels that only the new model or only the champion knows are meant"
     )

@@ -74,7 +74,6 @@ def run(search: Search, folder: Folder, config: Mapping[str, Any]) -> None:
         metric=search.metric,
         limit=search.limit,
         until=until,
-        at_once=search.at_once,
     )
     recorder = Recorder(folder, lambda: thin_out(folder, folder.trials(), search.metric))
     with progress:

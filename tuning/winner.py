@@ -4,6 +4,7 @@ Whoever ranks trials ranks them here: by the macro-F1 of their best epoch, among
 their end; of equals the one begun first.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ from tuning.space import settings_with
 def score(trial: Trial, metric: Metric) -> float | None:
     """Macro-F1 of the epoch that is the best by `metric` (stopping.metric); None without one."""
     best = best_epoch(trial.history, metric)
-    return trial.history[best - 1]["macro_f1"] if best else None
+    value = trial.history[best - 1]["macro_f1"] if best else math.nan
+    return None if math.isnan(value) else value
 
 
 def leaders(trials: Iterable[Trial], metric: Metric) -> list[tuple[float, Trial]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Metric = Literal["macro_f1", "accuracy", "validation_loss"]
+Metric = Literal["macro_f1", "accuracy", "validation_loss", "calibrated_loss"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def score(figures: Mapping[str, float], metric: Metric) -> float:
     value = figures[metric]
     if math.isnan(value):
         return -math.inf
-    return -value if metric == "validation_loss" else value
+    return -value if metric.endswith("_loss") else value
 
 
 def order(figures: Mapping[str, float], metric: Metric) -> tuple[float, float]:

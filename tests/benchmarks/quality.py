@@ -35,6 +35,7 @@ from jobs import balance, baselines, comparison, evaluation
 from jobs.classifier import calibration, decision, loop, metrics, network, stopping
 from jobs.classifier.batches import batches, plan_in_order
 from jobs.classifier.step import logits_of
+from jobs.decisions import Judge
 from jobs.settings import Balance
 from jobs.training import Training, loss_of, recipe_of
 from tests.benchmarks import intents, lines
@@ -75,6 +76,8 @@ def train(settings: Training, training: Rows, validation: Rows, names: list[str]
         seed=seed,
         balanced=settings.balance,
     )
+    counts = training.counts(len(names))
+    prior = feed.balanced.prior
     best: dict[str, Any] = {}
     history: list[Any] = []
 
@@ -91,6 +94,9 @@ def train(settings: Training, training: Rows, validation: Rows, names: list[str]
         device=CPU,
         seed=seed,
         stop=stopping.Rule(settings.stopping.metric, settings.stopping.patience),
+        judge=Judge(
+            settings.decide, (None if prior is None else prior.tolist(), counts / counts.sum())
+        ),
         **loss_of(feed.balanced),
     )
     trained.load_state_dict(best)

@@ -43,17 +43,20 @@ def test_the_commands_of_the_readme_work_as_they_stand(
     }
     for block in commands():
         # The job's environment is the cluster's: what makes the run small goes on the command.
-        small = block.replace(
-            "python -m jobs.train ",
-            f"env SWITCHYARD_MODEL__NAME={tiny_model} SWITCHYARD_MODEL__MAX_TOKENS=16 "
-            "SWITCHYARD_TRAIN__EPOCHS=1 python -m jobs.train ",
-        )
+        small = block
+        for name, more in (("jobs.train", ""), ("tuning.search", "SWITCHYARD_TRIALS=2 ")):
+            small = small.replace(
+                f"python -m {name} ",
+                f"env SWITCHYARD_MODEL__NAME={tiny_model} SWITCHYARD_MODEL__MAX_TOKENS=16 "
+                f"SWITCHYARD_TRAIN__EPOCHS=1 {more}python -m {name} ",
+            )
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", small],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{small}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
     assert (tmp_path / "run" / "test" / "report.html").exists()
+    assert (tmp_path / "search" / "analysis" / "report.html").exists()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(

@@ -11,6 +11,7 @@ import ray
 from cluster import command
 from cluster.errors import SettingError, StorageError, SwitchyardError
 from jobs.classifier import bundle
+from jobs.classifier.stopping import best_epoch
 from jobs.prepare import Prepare, prepare
 from jobs.train import TrainCommand, train
 from tests.integration.conftest import write_tickets
@@ -97,7 +98,8 @@ def test_a_search_finds_a_winner_that_jobs_train_makes_again(
         if trial.state == "finished":
             assert trial.history[-1]["percent"] == 100
             assert len(trial.history) == 5
-    value, best = leaders(trials, "macro_f1")[0]
+    metric = SearchCommand(**wanted).stopping.metric
+    value, best = leaders(trials, metric)[0]
     assert said["best_trial"] == best.number
     assert said["macro_f1"] == value
     about = bundle.check(Path(said["bundle"]))
@@ -112,9 +114,7 @@ def test_a_search_finds_a_winner_that_jobs_train_makes_again(
         base[group][name] = chosen
     base["data"] = {"uri": wanted["data"], **base["data"]}
     again = train(TrainCommand(**base, output=str(tmp_path / "again")))
-    assert again["epoch"] == 1 + max(
-        range(5), key=lambda k: (best.history[k]["macro_f1"], -best.history[k]["validation_loss"])
-    )
+    assert again["epoch"] == best_epoch(best.history, metric)
     assert again["validation"]["macro_f1"] == pytest.approx(value, abs=1e-6)
 
 

@@ -159,6 +159,8 @@ def test_a_judge_says_of_an_epoch_what_the_bundle_made_of_it_will_say(
     judge = decisions.Judge(Decide(), (felt, np.array(NATURAL)))
     found = judge(raw.logits, truth)
     assert {"macro_f1", "accuracy", "rarest_third_recall", "calibration_error"} <= set(found)
+    after = found.pop("calibrated_loss")
+    assert after < calibration.negative_log_likelihood(raw.logits, truth)
     assert found == {name: expected[name] for name in found}
     plain = calibration_error(raw.label_scores.astype(np.float64), raw.labels == truth)
     assert found["calibration_error"] < plain / 2, "the network as it is speaks otherwise"

@@ -85,7 +85,7 @@ def test_an_equal_candidate_passes_and_every_question_is_answered_with_figures()
         "passed": True,
         "words": "320 test rows that neither was trained on and whose label both know, 0 rows "
         "left out.",
-        "figures": {"rows": 320, "needed": 30, "left_out": 0},
+        "figures": {"rows": 320, "needed": 20, "left_out": 0},
     }
 
 
@@ -223,11 +223,11 @@ def test_labels_that_only_one_knows_are_listed_and_have_to_be_accepted() -> None
 
 
 def test_too_few_rows_are_no_ground_for_a_verdict() -> None:
-    verdict = judged({"mail": (12, 12, 0, 0), "network": (8, 8, 0, 0)}, rare=[], left_out=180)
+    verdict = judged({"mail": (11, 11, 0, 0), "network": (8, 8, 0, 0)}, rare=[], left_out=180)
     assert refused_by(verdict) == ["rows"]
     assert verdict.in_words() == (
-        "Only 20 test rows that neither was trained on and whose label both know, 180 rows left "
-        "out: at least 30 are needed. Prepare more test rows (--split.test), cut as the champion's "
+        "Only 19 test rows that neither was trained on and whose label both know, 180 rows left "
+        "out: at least 20 are needed. Prepare more test rows (--split.test), cut as the champion's "
         "data was (--split.like)."
     )
     assert judged(EQUAL, limits=Limits(min_rows=320)).passed
