@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from jobs.train import TrainCommand, train
 from tests.integration.conftest import write_tickets
 from tuning import trial as trial_module
 from tuning.experiment import Folder, Trial
-from tuning.search import SearchCommand, search
+from tuning.search import SearchCommand, given, search
 from tuning.winner import base_settings, leaders, winning_bundle
 
 TEAMS = {"mail": "mail", "network": "vpn", "printing": "printer"}
@@ -53,19 +54,44 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "prepared")
 
 
-@pytest.fixture
-def wanted(prepared: str, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
-    """Settings of a small search, for SearchCommand."""
-    (tmp_path / "space.toml").write_text(SPACE)
+def settings(data: str, model: Path, folder: Path, **more: Any) -> dict[str, Any]:
+    """Those of a small search in `folder`, for SearchCommand."""
+    (folder / "space.toml").write_text(SPACE)
     return {
-        "data": prepared,
-        "output": str(tmp_path / "experiment"),
-        "space": str(tmp_path / "space.toml"),
-        "model": {"name": str(tiny_model), "max_tokens": 16, "dropout": 0.0},
+        "data": data,
+        "output": str(folder / "experiment"),
+        "space": str(folder / "space.toml"),
+        "model": {"name": str(model), "max_tokens": 16, "dropout": 0.0},
         "train": {"epochs": 5, "batch_tokens": 64, "precision": "fp32"},
         "optim": {"head_lr": 5e-3},
         "trials": 3,
-    }
+    } | more
+
+
+@pytest.fixture
+def wanted(prepared: str, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    return settings(prepared, tiny_model, tmp_path)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished search: its settings, what it said, and the placement groups before and after."""
+
+    wanted: dict[str, Any]
+    said: dict[str, Any]
+    groups: tuple[Counter[str], Counter[str]]
+
+    @property
+    def folder(self) -> Folder:
+        return Folder(self.wanted["output"])
+
+
+@pytest.fixture(scope="module")
+def done(prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    wanted = settings(prepared, tiny_model, tmp_path_factory.mktemp("done"))
+    before = placement_groups()
+    said = search(SearchCommand(**wanted))
+    return Done(wanted, said, (before, placement_groups()))
 
 
 def ended(folder: Folder) -> dict[int, Trial]:
@@ -78,11 +104,8 @@ def placement_groups() -> Counter[str]:
     return Counter(g["state"] for g in table.values() if g["state"] != "REMOVED")
 
 
-def test_a_search_finds_a_winner_that_jobs_train_makes_again(
-    wanted: dict[str, Any], tmp_path: Path
-) -> None:
-    said = search(SearchCommand(**wanted))
-    folder = Folder(wanted["output"])
+def test_a_search_finds_a_winner_that_jobs_train_makes_again(done: Done, tmp_path: Path) -> None:
+    wanted, said, folder = done.wanted, done.said, done.folder
     trials = folder.trials()
     assert [trial.number for trial in trials] == [1, 2, 3]
     assert said["trials"].get("failed", 0) == 0
@@ -118,38 +141,31 @@ def test_a_search_finds_a_winner_that_jobs_train_makes_again(
     assert again["validation"]["macro_f1"] == pytest.approx(value, abs=1e-6)
 
 
-def test_only_the_winner_keeps_its_weights_and_tune_writes_for_tensorboard(
-    wanted: dict[str, Any],
-) -> None:
-    said = search(SearchCommand(**wanted))
-    folder = Path(wanted["output"])
+def test_only_the_winner_keeps_its_weights_and_tune_writes_for_tensorboard(done: Done) -> None:
+    folder = Path(done.wanted["output"])
     kept = {path.parent.name for path in folder.glob("trials/*/checkpoints")}
-    assert kept == {f"{said['best_trial']:04d}"}
+    assert kept == {f"{done.said['best_trial']:04d}"}
     events = list(folder.glob("tune-1/trial-*/events.out.tfevents*"))
     assert len(events) == 3
     assert not (folder / ".running").exists()
-    assert winning_bundle(wanted["output"]) == said["bundle"], "it is made once"
+    assert winning_bundle(done.wanted["output"]) == done.said["bundle"], "it is made once"
 
 
-def test_no_placement_group_is_left_and_no_trial_claims_what_the_cluster_has_not(
-    wanted: dict[str, Any],
-) -> None:
-    before = placement_groups()
-    search(SearchCommand(**wanted | {"trials": 2}))
-    assert placement_groups() == before
+def test_no_placement_group_is_left(done: Done) -> None:
+    before, after = done.groups
+    assert after == before
 
 
-def test_a_search_that_is_resumed_keeps_what_ended_and_only_adds(wanted: dict[str, Any]) -> None:
-    search(SearchCommand(**wanted | {"trials": 2}))
-    folder = Folder(wanted["output"])
-    before = ended(folder)
-    search(SearchCommand(**wanted | {"trials": 3, "resume": True}))
-    after = ended(folder)
-    assert set(after) == {1, 2, 3}
+def test_a_search_that_is_resumed_keeps_what_ended_and_only_adds(done: Done) -> None:
+    before = ended(done.folder)
+    search(SearchCommand(**done.wanted | {"trials": 4, "resume": True}))
+    after = ended(done.folder)
+    assert set(before) == {1, 2, 3}
+    assert set(after) == {1, 2, 3, 4}
     assert {number: after[number] for number in before} == before
     # As many as there are already: nothing is left to do.
-    search(SearchCommand(**wanted | {"trials": 3, "resume": True}))
-    assert ended(folder) == after
+    search(SearchCommand(**done.wanted | {"trials": 4, "resume": True}))
+    assert ended(done.folder) == after
 
 
 def test_a_trial_that_did_not_end_goes_on_from_its_checkpoint_under_its_number(
@@ -232,45 +248,25 @@ def test_two_workers_a_trial_say_the_same_as_one(wanted: dict[str, Any], tmp_pat
     ids=lambda value: str(value)[:30],
 )
 def test_a_resumed_search_is_not_another_one(
-    begun: dict[str, Any], changed: dict[str, Any], said: str
+    done: Done, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(SettingError, match="--resume: " + said):
-        search(SearchCommand(**begun | changed | {"resume": True}))
+        search(SearchCommand(**done.wanted | changed | {"resume": True}))
 
 
-@pytest.fixture(scope="module")
-def begun(
-    prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("begun")
-    (folder / "space.toml").write_text(SPACE)
-    values: dict[str, Any] = {
-        "data": prepared,
-        "output": str(folder / "experiment"),
-        "space": str(folder / "space.toml"),
-        "model": {"name": str(tiny_model), "max_tokens": 16},
-        "train": {"epochs": 2, "batch_tokens": 64, "precision": "fp32"},
-        "trials": 1,
-    }
-    search(SearchCommand(**values))
-    return values
-
-
-def test_a_used_folder_and_a_missing_one_are_refused(begun: dict[str, Any], tmp_path: Path) -> None:
+def test_a_used_folder_and_a_missing_one_are_refused(done: Done, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="already holds files"):
-        search(SearchCommand(**begun))
+        search(SearchCommand(**done.wanted))
     with pytest.raises(SettingError, match="holds no experiment"):
-        search(SearchCommand(**begun | {"output": str(tmp_path / "none"), "resume": True}))
+        search(SearchCommand(**done.wanted | {"output": str(tmp_path / "none"), "resume": True}))
 
 
 def test_flags_are_what_is_given_and_durations_are_read() -> None:
-    from tuning.search import given
-
     words = ["--data", "/d", "--output", "/o", "--optim.lr", "3e-4", "--time-budget", "1h30m"]
-    settings = command.parse(SearchCommand, words, "tuning.search", "")
-    assert "optim.lr" in given(settings)
-    assert "optim.head_lr" not in given(settings)
-    assert settings.time_budget == 5400
+    found = command.parse(SearchCommand, words, "tuning.search", "")
+    assert "optim.lr" in given(found)
+    assert "optim.head_lr" not in given(found)
+    assert found.time_budget == 5400
     for text, seconds in (("90s", 90), ("30m", 1800), ("2d", 172800), ("45", 45)):
         assert SearchCommand(data="/d", output="/o", time_budget=text).time_budget == seconds
     with pytest.raises(SettingError, match="such as 90s"):
