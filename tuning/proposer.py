@@ -6,7 +6,7 @@ there before it runs; what an earlier search left unfinished comes first, under 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,7 +48,8 @@ def distribution(parameter: Parameter) -> BaseDistribution:
 
 
 class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
-    """Gives Tune one trial after the other, until there are `limit` of them (None: no limit).
+    """Gives Tune one trial after the other, until there are `limit` of them (None: no limit), or
+    until `is_over` says that no more may begin.
 
     `scores` are those of the trials of `before` that ended, by number; None: it failed. Trials of
     `before` that did not end are given again, before all others.
@@ -64,10 +65,12 @@ class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
         limit: int | None,
         before: Sequence[Trial] = (),
         scores: Mapping[int, Score | None] | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric="macro_f1", mode="max")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._folder, self._limit = space, folder, limit
+        self._is_over = is_over
         self._distributions = {key: distribution(p) for key, p in space.parameters.items()}
         # Another seed after each resumption: the old one would propose the old points again.
         sampler = _sampler(algorithm, seed + len(before))
@@ -85,6 +88,8 @@ class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def suggest(self, trial_id: str) -> Values | str | None:
         """What Tune hands to the trial: its values by dotted key, and its number."""
+        if self._is_over():
+            return str(Searcher.FINISHED)
         if self._waiting:
             trial = self._waiting.pop(0)
             self._asked[trial_id] = trial

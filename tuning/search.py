@@ -37,7 +37,7 @@ from tuning.winner import leaders, winning_bundle
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 DEFAULT_TRIALS = 30
 # What a resumed search may change: how long and where, not what.
-_FREE = ("created", "trials", "time_budget_s", "plan", "data")
+_FREE = ("created", "trials", "time_budget_s", "epoch_budget", "plan", "data")
 _FREE_SETTINGS = ("scaling.", "checkpoint.")
 
 
@@ -50,13 +50,19 @@ class SearchCommand(Training):
         None,
         ge=1,
         description=f"trials in all, those before --resume included; none: {DEFAULT_TRIALS}, or as "
-        "many as the time budget allows",
+        "many as a budget of time or epochs allows",
     )
     time_budget: float | None = Field(
         None,
         gt=0,
         description="time after which trials are ended, such as 90s, 30m or 1h30m; --resume goes "
         "on with them; none: no limit",
+    )
+    epoch_budget: int | None = Field(
+        None,
+        ge=1,
+        description="epochs trained in all trials together, those before --resume included, after "
+        "which trials are ended; --resume with more goes on with them; none: no limit",
     )
     space: Uri | None = Field(
         None, description="TOML file with what is searched; none: tuning/spaces/default.toml"
@@ -138,7 +144,7 @@ def _run(
     training = settings.training()
     stores = trainer.token_stores(prepared, training)
     limit = settings.trials
-    if limit is None and settings.time_budget is None:
+    if limit is None and settings.time_budget is None and settings.epoch_budget is None:
         limit = DEFAULT_TRIALS
     say(
         f"Searching {len(found.parameters)} settings, {at_once} "
@@ -154,6 +160,7 @@ def _run(
                 seed=settings.seed,
                 limit=limit,
                 seconds=settings.time_budget,
+                epochs=settings.epoch_budget,
                 plan=plan,
                 at_once=at_once,
                 metric=training.stopping.metric,
@@ -198,6 +205,7 @@ def _record(
         "seed": settings.seed,
         "trials": settings.trials,
         "time_budget_s": settings.time_budget,
+        "epoch_budget": settings.epoch_budget,
     }
     if settings.resume:
         before = folder.record()
@@ -240,7 +248,7 @@ def _summary(settings: SearchCommand, folder: Folder) -> dict[str, Any]:
         failed = next((t.end["reason"] for t in trials if t.state == "failed"), None)
         if failed is not None:
             raise SwitchyardError(f"No trial finished; the first that failed: {failed}", **said)
-        print("No trial finished in the time given: go on with --resume and a larger --time-budget")
+        print("No trial finished within the budget: go on with --resume and a larger one")
         return said | {"best_trial": None, "macro_f1": None, "bundle": None}
     value, best = ranked[0]
     place = winning_bundle(folder.uri)

@@ -6,7 +6,8 @@ files, TensorBoard's among them, lie in the folder's tune-N/, one for each start
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,72 +34,102 @@ class Search:
     seed: int
     limit: int | None  # trials in all, those of earlier starts included
     seconds: float | None
+    epochs: int | None  # trained in all trials together, those of earlier starts included
     plan: Plan  # of one trial
     at_once: int
     metric: Metric  # by which a trial's best epoch is chosen
 
 
 def run(search: Search, folder: Folder, config: Mapping[str, Any]) -> None:
-    """Runs trials until there are enough of them, or the time is over.
+    """Runs trials until there are enough of them, or the time or the budget of epochs is over.
 
     `config`: what `jobs.trainer.worker_config` gives for the settings that no point changes.
     """
     os.environ |= _ENVIRONMENT
-    from ray import tune
-
-    from tuning.halving import Halving
+    from tuning.budget import EpochBudget
+    from tuning.leftovers import Sweeper
     from tuning.progress import Progress
     from tuning.recorder import Recorder
-    from tuning.trial import trainable
 
     before = folder.trials()
-    ended = [trial for trial in before if trial.end]
-    proposer = Proposer(
+    budget = EpochBudget(search.epochs, before)
+    proposer = _proposer(search, folder, before, budget.is_spent)
+    progress = Progress(
+        folder,
+        ended=[trial for trial in before if trial.end],
+        metric=search.metric,
+        limit=search.limit,
+        until=None if search.seconds is None else time.monotonic() + search.seconds,
+    )
+
+    def thin(sparing: int | None = None) -> None:
+        trials = [trial for trial in folder.trials() if trial.number != sparing]
+        thin_out(folder, trials, search.metric)
+
+    callbacks: list[Any] = [Recorder(folder, thin), progress]
+    with ExitStack() as stack:
+        stack.enter_context(progress)
+        if search.plan.workers > 1:
+            callbacks.append(stack.enter_context(Sweeper()))
+        _tuner(search, folder, config, before, proposer, budget, callbacks).fit()
+    thin()
+
+
+def _proposer(
+    search: Search, folder: Folder, before: Sequence[Trial], is_over: Callable[[], bool]
+) -> Proposer:
+    return Proposer(
         search.space,
         folder,
         algorithm=search.algorithm,
         seed=search.seed,
         limit=search.limit,
         before=before,
-        scores={trial.number: _score(trial, search.metric) for trial in ended},
+        scores={trial.number: _score(trial, search.metric) for trial in before if trial.end},
+        is_over=is_over,
     )
+
+
+def _tuner(
+    search: Search,
+    folder: Folder,
+    config: Mapping[str, Any],
+    before: Sequence[Trial],
+    proposer: Proposer,
+    budget: Any,
+    callbacks: list[Any],
+) -> Any:
+    from ray import tune
+
+    from tuning.halving import Halving
+    from tuning.trial import trainable
 
     def cut(number: int, reason: str) -> None:
         folder.finish(number, "stopped", reason)
 
-    several = search.plan.workers > 1
-    until = None if search.seconds is None else time.monotonic() + search.seconds
-    progress = Progress(
-        folder,
-        ended=ended,
-        metric=search.metric,
-        limit=search.limit,
-        until=until,
+    return tune.Tuner(
+        trainable(folder.uri, {**config, "plan": search.plan}),
+        tune_config=tune.TuneConfig(
+            search_alg=proposer,
+            scheduler=Halving(cut, before) if search.scheduler == "asha" else None,
+            num_samples=-1,
+            max_concurrent_trials=search.at_once,
+            time_budget_s=search.seconds,
+            # Workers of a stopped trial must not outlive it: there its process ends.
+            reuse_actors=search.plan.workers == 1,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=_next_name(folder),
+            storage_path=folder.uri,
+            verbose=0,
+            stop=budget,
+            callbacks=callbacks,
+            # A trial that was killed goes on once; what it failed by itself, it wrote down.
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
     )
-    recorder = Recorder(folder, lambda: thin_out(folder, folder.trials(), search.metric))
-    with progress:
-        tune.Tuner(
-            trainable(folder.uri, {**config, "plan": search.plan}),
-            tune_config=tune.TuneConfig(
-                search_alg=proposer,
-                scheduler=Halving(cut, before) if search.scheduler == "asha" else None,
-                num_samples=-1,
-                max_concurrent_trials=search.at_once,
-                time_budget_s=search.seconds,
-                # Workers of a stopped trial must not outlive it: there its process ends.
-                reuse_actors=not several,
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name=_next_name(folder),
-                storage_path=folder.uri,
-                verbose=0,
-                callbacks=[recorder, progress],
-                # A trial that was killed goes on once; what it failed by itself, it wrote down.
-                failure_config=tune.FailureConfig(max_failures=1),
-            ),
-        ).fit()
 
 
 # Tune would catch Ctrl-C, and end as if it had succeeded; copies of its state are of no use here.

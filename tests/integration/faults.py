@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,20 +95,9 @@ class Run:
         self, *more: str, environment: Mapping[str, str] | None = None, **plan: Any
     ) -> Iterator["subprocess.Popen[str]"]:
         """The command in a process of its own; afterwards it and all it started have to be gone."""
-        mark = uuid.uuid4().hex
-        kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-        env = kept | self.observed(**plan) | {MARK: mark} | dict(environment or {})
-        with (self.folder / "said").open("a") as said:
-            process = subprocess.Popen(
-                self.words(*more), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=said, text=True
-            )
-            try:
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-        wait_until(lambda: not marked(mark), "all that the run started has ended")
+        extra = self.observed(**plan) | dict(environment or {})
+        with started(self.words(*more), self.folder / "said", extra) as process:
+            yield process
 
     def here(self, *, resume: bool = False, **plan: Any) -> tuple[dict[str, Any], float]:
         """The same, but driven by this process, on the Ray of these tests: what the command
@@ -138,11 +127,7 @@ class Run:
         return Path(f"{self.log}.harm").exists()
 
     def steps(self) -> list[Step]:
-        found = []
-        for line in self.log.read_text().splitlines() if self.log.exists() else []:
-            when, pid, rank, epoch, number, rows = json.loads(line)
-            found.append(Step(when, pid, rank, Position(epoch, number), tuple(rows)))
-        return found
+        return read_steps(self.log)
 
     def history(self) -> list[Metrics]:
         """The figures of its epochs, the clocks aside."""
@@ -150,6 +135,38 @@ class Run:
         newest = newest_sound(shelf, lambda _: None)
         assert newest is not None
         return without_clocks(shelf.manifest(newest).progress.history)
+
+
+@contextmanager
+def started(
+    words: Sequence[str], said: Path, environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[str]"]:
+    """A command in a process of its own, with a Ray of its own unless the environment says
+    otherwise; afterwards it and all that it started have to be gone. Standard error goes to
+    `said`."""
+    mark = uuid.uuid4().hex
+    kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    env = kept | {MARK: mark} | dict(environment)
+    with said.open("a") as file:
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=file, text=True
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    wait_until(lambda: not marked(mark), "all that the run started has ended")
+
+
+def read_steps(log: Path) -> list[Step]:
+    """What tests.integration.harm wrote down."""
+    found = []
+    for line in log.read_text().splitlines() if log.exists() else []:
+        when, pid, rank, epoch, number, rows = json.loads(line)
+        found.append(Step(when, pid, rank, Position(epoch, number), tuple(rows)))
+    return found
 
 
 def without_clocks(history: Any) -> list[Metrics]:

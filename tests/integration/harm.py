@@ -1,5 +1,6 @@
-"""What tests of faults put around the function that Ray Train calls on each worker: every step is
-written down, and at one of them harm is done, once, by the first rank that comes to it.
+"""What tests of faults put around the functions that Ray calls where training happens: every step
+is written down, and at one of them harm is done by the first rank that comes to it: once, or
+always.
 """
 
 import json
@@ -7,8 +8,8 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,33 @@ def observed_worker(plan: Plan, config: dict[str, Any]) -> Any:
     import ray.train
 
     from jobs import trainer
+
+    with watched(plan, ray.train.get_context().get_world_rank()):
+        return trainer._ray_worker(config)
+
+
+def observed_trial(plan: Plan, config: Mapping[str, Any], **about: Any) -> None:
+    """A trial of `tuning.trial` of one worker, with an eye on its steps, which stand in a log of
+    its own; harm is done to trial number `plan["trial"]` alone."""
+    from tuning import trial
+    from tuning.proposer import NUMBER
+
+    number = config[NUMBER]
+    mine = plan | {"log": f"{plan['log']}.{number}"}
+    if number != plan.get("trial"):
+        mine.pop("at", None)
+    with watched(mine, 0):
+        trial.run_trial(config, **about)
+
+
+@contextmanager
+def watched(plan: Plan, rank: int) -> Iterator[None]:
+    """Every step in this process is written down, and takes STEP_S at least."""
     from jobs.classifier.step import Step
 
-    rank = ray.train.get_context().get_world_rank()
     real = Step.__call__
 
-    def watched(self: Step, batch: Any, *, epoch: int, number: int, rate: float) -> torch.Tensor:
+    def observed(self: Step, batch: Any, *, epoch: int, number: int, rate: float) -> torch.Tensor:
         began = time.monotonic()
         loss = real(self, batch, epoch=epoch, number=number, rate=rate)
         time.sleep(max(0.0, STEP_S - (time.monotonic() - began)))
@@ -36,12 +58,13 @@ def observed_worker(plan: Plan, config: dict[str, Any]) -> Any:
         with Path(plan["log"]).open("a") as log:
             log.write(json.dumps(entry) + "\n")
         if plan.get("at") == [epoch, number] and not _spared(plan):
-            _once(plan, HARMS[plan["harm"]])
+            harm = HARMS[plan["harm"]]
+            harm(plan) if plan.get("always") else _once(plan, harm)
         return loss
 
-    Step.__call__ = watched  # type: ignore[method-assign]
+    Step.__call__ = observed  # type: ignore[method-assign]
     try:
-        return trainer._ray_worker(config)
+        yield
     finally:
         Step.__call__ = real  # type: ignore[method-assign]
 
