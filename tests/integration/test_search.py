@@ -205,6 +205,7 @@ def test_a_search_of_which_every_trial_fails_says_why(
         search(SearchCommand(**wanted | {"trials": 1, "optim": {}}))
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_the_search_and_a_larger_one_goes_on(wanted: dict[str, Any]) -> None:
     del wanted["trials"]
     wanted["train"] |= {"epochs": 400}
@@ -220,6 +221,7 @@ def test_a_time_budget_ends_the_search_and_a_larger_one_goes_on(wanted: dict[str
     assert len(again[0].history) > max(told, 1)
 
 
+@pytest.mark.slow
 def test_two_workers_a_trial_say_the_same_as_one(wanted: dict[str, Any], tmp_path: Path) -> None:
     search(SearchCommand(**wanted | {"trials": 1}))
     two = wanted | {
