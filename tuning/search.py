@@ -20,7 +20,7 @@ from cluster import command, lease, publishing, resources, room, session
 from cluster.errors import SettingError, SwitchyardError
 from cluster.resources import Plan
 from cluster.session import say
-from cluster.storage import OutputUri, Uri
+from cluster.storage import OutputUri
 from jobs import trainer
 from jobs.data_settings import Data, PreparedData
 from jobs.prepared import Prepared, open_prepared
@@ -64,8 +64,10 @@ class SearchCommand(Training):
         description="epochs trained in all trials together, those before --resume included, after "
         "which trials are ended; --resume with more goes on with them; none: no limit",
     )
-    space: Uri | None = Field(
-        None, description="TOML file with what is searched; none: tuning/spaces/default.toml"
+    space: str | None = Field(
+        None,
+        description="TOML file with what is searched, also one of the folder that a job is sent "
+        "with, or a URI; none: tuning/spaces/default.toml",
     )
     algorithm: Algorithm = Field("tpe", description="who proposes: Optuna's TPE, or chance")
     scheduler: Scheduler = Field(

@@ -30,7 +30,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cluster import command, storage
-from cluster.errors import SettingError
+from cluster.errors import SettingError, StorageError
 from jobs.training import Training
 from tuning.experiment import flattened
 
@@ -116,9 +116,11 @@ def read(uri: str | None, base: Training, fixed: Sequence[str] = ()) -> Space:
     what no run could be made of.
     """
     where = "the default space" if uri is None else f"--space {uri}"
-    data = DEFAULT.read_bytes() if uri is None else storage.read_bytes(uri)
     try:
+        data = DEFAULT.read_bytes() if uri is None else storage.read_bytes(uri)
         found = tomllib.loads(data.decode())
+    except StorageError as error:
+        raise SettingError(f"{where} cannot be read: {error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{where} is not valid TOML: {error}.") from None
     points = found.pop("points", [])

@@ -138,3 +138,8 @@ def test_a_value_that_only_a_condition_allows_is_checked_under_it(read) -> None:
     assert "balance.tau" in read(text.format("logit-adjustment")).parameters
     with pytest.raises(SettingError, match="balanced-softmax"):
         read(text.format("balanced-softmax"))
+
+
+def test_a_file_that_is_not_there_is_said_to_be_that_of_the_space(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"--space \S+none\.toml cannot be read: .*not exist"):
+        space.read(str(tmp_path / "none.toml"), Training())
