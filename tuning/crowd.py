@@ -25,7 +25,9 @@ def plan_trials(
     """
     plan = resources.plan_workers(have, workers=workers or 1, gpu=gpu)
     if plan.workers == 1 and not plan.gpu:
-        plan = _small(plan, have)
+        plan = _small(plan)
+    elif plan.gpu:
+        plan = _beside_others(plan, have)
     room = _room(plan, have)
     if at_once is not None and at_once > room:
         raise SettingError(
@@ -37,7 +39,7 @@ def plan_trials(
     return plan, min(room, at_once or room)
 
 
-def _small(plan: Plan, have: Capacity) -> Plan:
+def _small(plan: Plan) -> Plan:
     """A plan of one worker on CPUs, cut to the threads of a trial."""
     if plan.threads <= THREADS_OF_A_TRIAL:
         return plan
@@ -48,11 +50,21 @@ def _small(plan: Plan, have: Capacity) -> Plan:
     )
 
 
+def _beside_others(plan: Plan, have: Capacity) -> Plan:
+    """A plan on GPUs whose workers claim no more CPUs than each GPU of a node has to itself."""
+    nodes = [(cpus, gpus) for cpus, gpus in have.sizes if gpus >= 1]
+    nodes = nodes or [(have.cpus, max(1.0, have.gpus))]
+    each = min((cpus - 1 if cpus > gpus else cpus) / gpus for cpus, gpus in nodes)
+    claim = min(plan.cpus_per_worker, float(int(each)) if each >= 1 else each)
+    return replace(plan, cpus_per_worker=claim, threads=max(1, int(claim)))
+
+
 def _room(plan: Plan, have: Capacity) -> int:
     """Trials that find room together; at least one, for which there may be room later."""
     free = have.free or have.sizes
     if plan.gpu:
-        workers = int(sum(gpus for _, gpus in free)) if free else int(have.gpus)
+        fits = (int(min(gpus, cpus / plan.cpus_per_worker)) for cpus, gpus in free)
+        workers = sum(fits) if free else int(have.gpus)
     elif free:
         largest = max(range(len(free)), key=lambda k: free[k][0])
         workers = sum(_on_node(plan, cpus, k == largest) for k, (cpus, _) in enumerate(free))

@@ -47,7 +47,7 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has no type
         for trial in before:
             for line in trial.history:
                 if line.get("percent", 100.0) < 100:
-                    self._rungs_take(f"before-{trial.number}", line)
+                    self._rungs_take(_before(trial.number), line)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("percent", 0.0) >= 100:
@@ -61,5 +61,22 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has no type
             )
         return said
 
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, trial)
+        # One that goes on keeps its place at the rungs which it had reached.
+        for _, recorded in self._brackets[0]._rungs:
+            value = recorded.pop(_before(int(trial.config[NUMBER])), None)
+            if value is not None:
+                recorded[trial.trial_id] = value
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if result.get("percent", 0.0) < 100:  # an end is no rung
+            super().on_trial_complete(tune_controller, trial, result)
+
     def _rungs_take(self, name: str, line: dict[str, float]) -> None:
         self._brackets[0].on_result(_Remembered(name), line["percent"], line["macro_f1"])
+
+
+def _before(number: int) -> str:
+    """What the rungs call a trial of an earlier start."""
+    return f"before-{number}"

@@ -66,9 +66,7 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
         row = self._rows.setdefault(number, {"state": "running", "point": trial.config})
         row |= {"percent": result.get("percent"), "macro_f1": result.get("macro_f1")}
         score = score_of(result)
-        better = score is not None and (self._best is None or score.value > self._best[0])
-        if score is not None and score.whole and better:
-            self._best = (score.value, number)
+        row["score"] = None if score is None else score.value
         self._draw("")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -79,6 +77,10 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
         self._end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number = int(trial.config[NUMBER])
+        found = self._folder.trial(number)
+        if found is not None and not found.end:
+            self._draw(f"trial {number} could not go on, through no fault of its point: --resume")
         self._end(trial)
 
     def _end(self, trial: Any) -> None:
@@ -90,7 +92,10 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
             return
         row["state"] = self._ended[number] = found.state
         self._ended_here += 1
-        figure = row.get("macro_f1")
+        figure, score = row.get("macro_f1"), row.get("score")
+        if found.state == "finished" and score is not None:
+            better = self._best is None or score > self._best[0]
+            self._best = (float(score), number) if better else self._best
         said = f"trial {number} {found.state}"
         if found.state == "failed":
             said += f": {found.end['reason'][:200]}"
@@ -119,6 +124,8 @@ class Progress(Callback):  # type: ignore[misc]  # Ray has no types
             if line:
                 say(line)
             return
+        if line:
+            self._live.console.print(line, markup=False, highlight=False)
         self._live.update(self._table(), refresh=True)
 
     def _table(self) -> Table:

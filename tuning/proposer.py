@@ -82,6 +82,7 @@ class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
         self._next = max((trial.number for trial in before), default=0) + 1
         self._begun = len(before)
         self._asked: dict[str, optuna.trial.Trial | Trial] = {}  # by Tune's id
+        self._numbers: dict[str, int] = {}  # of ours, by Tune's id
         for trial in before:
             if trial.number in ended:
                 self._learn(trial.parameters, ended[trial.number])
@@ -93,6 +94,7 @@ class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
         if self._waiting:
             trial = self._waiting.pop(0)
             self._asked[trial_id] = trial
+            self._numbers[trial_id] = trial.number
             return trial.parameters | {NUMBER: trial.number}
         if self._limit is not None and self._begun >= self._limit:
             return str(Searcher.FINISHED)
@@ -102,7 +104,7 @@ class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
         asked = self._study.ask()
         parameters = self._ask(asked)
         number, self._next, self._begun = self._next, self._next + 1, self._begun + 1
-        self._asked[trial_id] = asked
+        self._asked[trial_id], self._numbers[trial_id] = asked, number
         self._folder.begin(number, parameters, "searched" if known is None else "known")
         return parameters | {NUMBER: number}
 
@@ -116,7 +118,9 @@ class Proposer(Searcher):  # type: ignore[misc]  # Ray has no types
     ) -> None:
         """Tells Optuna how it went; a trial that did not come to an end is not spoken of."""
         asked = self._asked.pop(trial_id, None)
-        score = None if error else score_of(result)
+        found = self._folder.trial(self._numbers[trial_id]) if asked is not None else None
+        failed = error or (found is not None and found.state == "failed")
+        score = None if failed else score_of(result)
         if isinstance(asked, Trial):
             self._learn(asked.parameters, score)
         elif asked is not None and score is None:

@@ -9,6 +9,8 @@ from ray.tune import Callback
 from tuning.experiment import Folder
 from tuning.proposer import NUMBER
 
+_NO_ROOM = ("StorageError:", "ResourceError:")  # cluster.errors, as tracebacks end
+
 
 class Recorder(Callback):  # type: ignore[misc]  # Ray has no types
     """Told by Tune of every end; `thin_out` removes what is no longer needed, but of the trial of
@@ -21,15 +23,17 @@ class Recorder(Callback):  # type: ignore[misc]  # Ray has no types
         self._thin_out(int(trial.config[NUMBER]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial whose process died, and died again when it was started a second time."""
-        number = int(trial.config[NUMBER])
-        self._folder.finish(number, "failed", _reason(trial.error_file))
+        """A trial whose process died, and died again when it was started a second time. One that
+        found no room, on the cluster or in the storage, has not ended: it may go on later."""
+        number, last = int(trial.config[NUMBER]), _last_line(trial.error_file)
+        if not any(name in last for name in _NO_ROOM):
+            reason = f"It ended without a word, and again when it was started anew: {last}"
+            self._folder.finish(number, "failed", reason[:2000])
         self._thin_out(number)
 
 
-def _reason(error_file: str | None) -> str:
-    """From what Tune wrote down where it runs, one failure after the other: the last line, which
-    says it. (What it offers itself is read where that is only copied to later.)"""
+def _last_line(error_file: str | None) -> str:
+    """Of what Tune wrote down where it runs, one failure after the other: it says what happened.
+    (What it offers itself is read where that is only copied to later.)"""
     said = Path(error_file).read_text().split("\n") if error_file else []
-    last = next((line.strip() for line in reversed(said) if line.strip()), "nothing is known of it")
-    return f"It ended without a word, and again when it was started anew: {last}"[:2000]
+    return next((line.strip() for line in reversed(said) if line.strip()), "nothing is known of it")

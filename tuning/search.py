@@ -17,14 +17,14 @@ from typing import Any
 from pydantic import BaseModel, Field, field_validator
 
 from cluster import command, lease, publishing, resources, room, session
-from cluster.errors import SettingError, SwitchyardError
+from cluster.errors import SettingError, StorageError, SwitchyardError
 from cluster.resources import Plan
 from cluster.session import say
 from cluster.storage import OutputUri
 from jobs import trainer
 from jobs.data_settings import Data, PreparedData
 from jobs.prepared import Prepared, open_prepared
-from jobs.training import Training, check
+from jobs.training import Training, check, ignored
 from tuning import space, study
 from tuning.crowd import plan_trials
 from tuning.experiment import FORMAT_VERSION, Folder, now
@@ -104,7 +104,10 @@ def search(settings: SearchCommand) -> dict[str, Any]:
     folder = Folder(settings.output)
     if settings.resume and not folder.exists():
         raise SettingError(f"--resume: {settings.output} holds no experiment that could go on.")
+    if layers := found.parameters.get("model.freeze_layers"):
+        check(space.settings_with(training, {"model.freeze_layers": layers.edges()[-1]}), prepared)
     if not settings.resume:
+        lease.refuse_held(settings.output, "output")  # what is in use is not to be removed
         publishing.refuse_used(settings.output)
     session.connect()
     session.streaming_context()
@@ -114,7 +117,14 @@ def search(settings: SearchCommand) -> dict[str, Any]:
         have, workers=training.scaling.workers, gpu=training.scaling.gpu, at_once=settings.at_once
     )
     room.await_room(plan, have, limit=room.patience(have, training.scaling.start_timeout))
+    for warning in ignored(training, gpu=plan.gpu):
+        say(f"warning: {warning}")
     with lease.held(settings.output, "output"):
+        if not settings.resume and folder.exists():
+            raise StorageError(
+                f"--output {settings.output}: another search was begun in it while this one "
+                "waited. Give a new folder, or go on with that one by --resume."
+            )
         session.require_everywhere(settings.output, "output", holding=lease.SIGN)
         _record(settings, folder, prepared, found, plan, at_once)
         _run(settings, folder, prepared, found, plan, at_once)

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import pyarrow.fs as pafs
 
 from cluster import storage
+from cluster.errors import StorageError
 from cluster.resources import Plan
+from cluster.session import say
 from jobs.classifier.stopping import Metric
 from tuning.experiment import Folder, Trial
 from tuning.proposer import NUMBER, Algorithm, Proposer, Score
@@ -63,8 +65,11 @@ def run(search: Search, folder: Folder, config: Mapping[str, Any]) -> None:
     )
 
     def thin(sparing: int | None = None) -> None:
-        trials = [trial for trial in folder.trials() if trial.number != sparing]
-        thin_out(folder, trials, search.metric)
+        try:
+            trials = [trial for trial in folder.trials() if trial.number != sparing]
+            thin_out(folder, trials, search.metric)
+        except (OSError, StorageError) as error:  # nothing is lost, and the next end tries again
+            say(f"warning: checkpoints that nobody needs cannot be removed yet: {error}")
 
     callbacks: list[Any] = [Recorder(folder, thin), progress]
     with ExitStack() as stack:

@@ -6,6 +6,7 @@ hands on what these report. Both write the same into the experiment's folder and
 Tune. What a trial cannot do it writes down as its end, and the search goes on.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from queue import Empty
@@ -15,6 +16,7 @@ from typing import Any
 import ray
 import torch
 
+from cluster.errors import ResourceError, StorageError
 from cluster.resources import Plan
 from cluster.session import say
 from jobs.checkpoints import Shelf, newest_sound
@@ -29,6 +31,9 @@ from tuning.space import settings_with
 
 _OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 _LOOKS_EVERY_S = 1.0
+# Tune gives a stopped trial two seconds to end before its process goes on to the next one, and
+# loses that one otherwise: a checkpoint that is being written may take longer.
+_ENDS_WITHIN_S = 3600
 
 
 def run_trial(point: Mapping[str, Any], *, experiment: str, run: Mapping[str, Any]) -> None:
@@ -38,6 +43,10 @@ def run_trial(point: Mapping[str, Any], *, experiment: str, run: Mapping[str, An
     chosen = dict(point)
     number = int(chosen.pop(NUMBER))
     folder = Folder(experiment)
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(_ENDS_WITHIN_S)
+    before = folder.trial(number)
+    if before is not None and before.end:
+        return  # it ended, and was only started again
     try:
         settings = settings_with(Training.model_validate(run["settings"]), chosen)
         config = {**run, "settings": settings.model_dump()}
@@ -47,10 +56,12 @@ def run_trial(point: Mapping[str, Any], *, experiment: str, run: Mapping[str, An
         else:
             _several_workers(config, folder.place(number, CHECKPOINTS), diary)
         diary.close()
+    except (ResourceError, StorageError):  # no fault of the point: it may go on with --resume
+        raise
     except Exception as error:  # whatever it is, the other trials go on
         folder.finish(number, "failed", _reason(error))
         return
-    folder.finish(number, "finished", seconds=round(time.monotonic() - began, 3))
+    folder.finish(number, "finished")
 
 
 def _reason(error: Exception) -> str:
@@ -69,6 +80,8 @@ class Diary:
         self._said = False
         before = folder.trial(number)
         self._lines = [] if before is None else [dict(line) for line in before.history]
+        if self._lines:  # the time of earlier starts counts
+            self._began -= self._lines[-1].get("seconds", 0.0)
 
     def epoch(self, figures: Metrics, confusion: list[list[int]]) -> None:
         """Ends the trial by SystemExit where Tune wants no more of it."""
@@ -144,10 +157,10 @@ def _several_workers(config: Mapping[str, Any], checkpoints: str, diary: Diary) 
             try:
                 diary.epoch(figures, confusion)
             except SystemExit:  # Tune wants no more: the workers end before this process does
-                answers.put(True)
+                answers.put((figures["epoch"], True))
                 thread.join()
                 raise
-            answers.put(False)
+            answers.put((figures["epoch"], False))
     finally:
         told.shutdown()
         answers.shutdown()
@@ -163,7 +176,10 @@ class Messenger:
 
     def __call__(self, figures: Metrics, confusion: list[list[int]]) -> bool:
         self._told.put((figures, confusion))
-        return bool(self._answers.get())
+        while True:  # an answer to a worker that died before it could take it is not this one's
+            epoch, over = self._answers.get()
+            if epoch == figures["epoch"]:
+                return bool(over)
 
 
 def trainable(experiment: str, run: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import command
-from cluster.errors import SettingError, StorageError, SwitchyardError
+from cluster import command, lease
+from cluster.errors import InUseError, SettingError, StorageError, SwitchyardError
 from jobs.classifier import bundle
 from jobs.classifier.stopping import best_epoch
 from jobs.prepare import Prepare, prepare
@@ -261,6 +261,24 @@ def test_a_used_folder_and_a_missing_one_are_refused(done: Done, tmp_path: Path)
         search(SearchCommand(**done.wanted))
     with pytest.raises(SettingError, match="holds no experiment"):
         search(SearchCommand(**done.wanted | {"output": str(tmp_path / "none"), "resume": True}))
+
+
+def test_a_folder_in_which_another_search_is_at_work_is_not_to_be_removed(done: Done) -> None:
+    with (
+        lease.held(done.wanted["output"], "output"),
+        pytest.raises(InUseError, match="another run is at work in it"),
+    ):
+        search(SearchCommand(**done.wanted))
+
+
+def test_layers_that_the_network_has_not_are_refused_before_anything_runs(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    text = '[model.freeze_layers]\nkind = "integer"\nlow = 0\nhigh = 5\n'
+    (tmp_path / "space.toml").write_text(text)
+    with pytest.raises(SettingError, match="freeze_layers"):
+        search(SearchCommand(**wanted))
+    assert not Path(wanted["output"]).exists()
 
 
 def test_flags_are_what_is_given_and_durations_are_read() -> None:

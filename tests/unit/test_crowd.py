@@ -46,6 +46,14 @@ def test_with_gpus_a_trial_has_one_for_each_worker() -> None:
     assert (found.workers, found.gpu, at_once) == (2, True, 2)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("node", [(128, 8), (16, 4), (4, 4)])
+def test_trials_on_gpus_find_room_together(node: tuple[float, float], workers: int) -> None:
+    found, at_once = plan(capacity(node), workers=workers)
+    assert at_once == node[1] // workers
+    assert at_once * found.workers * found.cpus_per_worker <= node[0]
+
+
 def test_two_workers_on_two_cpus_have_room_for_one_trial() -> None:
     found, at_once = plan(capacity((2, 0)), workers=2)
     assert (found.workers, at_once) == (2, 1)

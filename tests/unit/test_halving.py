@@ -56,3 +56,24 @@ def test_a_resumed_search_measures_by_the_trials_of_the_first() -> None:
     ]
     assert report(Halving(lambda *_: None, before), 7, 25.0, 0.2) == STOP
     assert report(Halving(lambda *_: None), 7, 25.0, 0.2) == CONTINUE
+
+
+def test_one_that_goes_on_keeps_its_place_at_the_rungs_and_is_judged_there_once() -> None:
+    before = [
+        Trial(n, {}, "searched", "", ({"percent": 25.0, "macro_f1": 0.1 * n},), {})
+        for n in range(1, 7)
+    ]
+    halving = Halving(lambda *_: None, before)
+    # Number 2 was far behind at the first rung, and was let go on: it is not judged there again.
+    assert report(halving, 2, 50.0, 0.21) == CONTINUE
+    recorded = dict(halving._brackets[0]._rungs)[20]
+    assert len(recorded) == 6
+    assert recorded["t2"] == 0.2
+
+
+def test_the_end_of_a_trial_is_no_rung() -> None:
+    halving = Halving(lambda *_: None)
+    trial = TuneTrial(1)
+    halving.on_trial_add(None, trial)
+    halving.on_trial_complete(None, trial, {"percent": 100.0, "macro_f1": 0.9})
+    assert all(recorded == {} for _, recorded in halving._brackets[0]._rungs)

@@ -152,5 +152,8 @@ def test_failed_and_stopped_trials_are_learned_from_without_harm(
     found.on_trial_complete("t1", {"macro_f1": 0.3, "percent": 33.3})
     found.on_trial_complete("t2", {"macro_f1": 0.9, "percent": 100.0})
     assert found.suggest("t4")[NUMBER] == 5
+    # One that failed after it had reported well is no good example.
+    folder.finish(4, "failed", "no memory")
+    found.on_trial_complete("t3", {"macro_f1": 0.95, "percent": 100.0})
     states = [trial.state.name for trial in found._study.trials[:4]]
-    assert states == ["FAIL", "PRUNED", "COMPLETE", "RUNNING"]
+    assert states == ["FAIL", "PRUNED", "COMPLETE", "FAIL"]

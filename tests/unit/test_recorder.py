@@ -33,3 +33,14 @@ def test_nothing_known_is_said_too(tmp_path: Path) -> None:
     trial = SimpleNamespace(config={NUMBER: 1}, error_file=None)
     Recorder(folder, lambda _: None).on_trial_error(1, [trial], trial)
     assert "nothing is known of it" in folder._read(1, "end.json")["reason"]
+
+
+def test_a_trial_that_found_no_room_has_not_ended(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "experiment"))
+    experiments.write_trial(folder, 3, {"optim.lr": 1e-4}, [], None)
+    error = tmp_path / "error.txt"
+    error.write_text("Failure # 1\ncluster.errors.StorageError: The disk is full. Make room.\n")
+    trial = SimpleNamespace(config={NUMBER: 3}, error_file=str(error))
+    Recorder(folder, lambda _: None).on_trial_error(1, [trial], trial)
+    (found,) = folder.trials()
+    assert found.state == "unfinished", "--resume goes on with it"
