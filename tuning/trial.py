@@ -80,8 +80,9 @@ class Diary:
         self._said = False
         before = folder.trial(number)
         self._lines = [] if before is None else [dict(line) for line in before.history]
-        if self._lines:  # the time of earlier starts counts
-            self._began -= self._lines[-1].get("seconds", 0.0)
+        last = self._lines[-1] if self._lines else {}
+        self._began -= last.get("seconds", 0.0)  # the time of earlier starts counts
+        self._starts = last.get("starts", 0.0) + 1
 
     def epoch(self, figures: Metrics, confusion: list[list[int]]) -> None:
         """Ends the trial by SystemExit where Tune wants no more of it."""
@@ -90,7 +91,8 @@ class Diary:
         # A trial that goes on from a checkpoint says some epochs again.
         lines = [line for line in self._lines if line["epoch"] < epoch]
         rule = stopping.Rule(metric, self._settings.stopping.patience)
-        line = dict(figures) | {"seconds": round(time.monotonic() - self._began, 3)}
+        seconds = round(time.monotonic() - self._began, 3)
+        line = dict(figures) | {"seconds": seconds, "starts": self._starts}
         lines.append(line)
         over = epoch >= epochs or stopping.is_over(lines, rule)
         line["percent"] = 100.0 if over else 100.0 * epoch / epochs

@@ -22,7 +22,7 @@ def of(trials: Sequence[Trial]) -> dict[str, Any]:
         after["seconds"] - before["seconds"] - after["epoch_seconds"]
         for trial in trials
         for before, after in itertools.pairwise(trial.history)
-        if after["seconds"] > before["seconds"]
+        if after["starts"] == before["starts"]
     ]
     if not between:
         return {}
@@ -47,9 +47,8 @@ def trained(trial: Trial) -> float:
 
 
 def went_on(trial: Trial) -> bool:
-    """Whether it was cut off and resumed: then its clock began again."""
-    clock = [line["seconds"] for line in trial.history]
-    return clock != sorted(clock)
+    """Whether it was cut off and resumed: from its proposal to its end it did not run all along."""
+    return trial.history[-1]["starts"] > 1
 
 
 def _whole(trial: Trial) -> float:

@@ -114,6 +114,7 @@ def epoch(number: int, epochs: int, macro_f1: float, **changes: Any) -> dict[str
         "tokens_per_second": 900.0,
         "epoch_seconds": 10.0,
         "seconds": 12.0 * number,
+        "starts": 1.0,
         "percent": 100.0 * number / epochs,
         **changes,
     }

@@ -27,8 +27,9 @@ def test_the_first_trial_waits_for_its_process_and_a_resumed_one_is_left_out(
     for number, waits in enumerate((7.0, 0.0, 0.0), 1):
         history = [experiments.epoch(k, 3, 0.5, seconds=12.0 * k + waits) for k in (1, 2, 3)]
         experiments.write_trial(folder, number, point, history)
-    clock = {1: 12.0, 2: 900.0, 3: 14.0}  # the last epoch in another process
-    resumed = [experiments.epoch(k, 3, 0.5, seconds=clock[k]) for k in (1, 2, 3)]
+    # The last epoch in another process, and long after.
+    resumed = [experiments.epoch(k, 3, 0.5, starts=float(1 + k // 3)) for k in (1, 2, 3)]
+    resumed[-1]["seconds"] += 900.0
     experiments.write_trial(folder, 4, point, resumed)
     experiments.write_trial(folder, 5, point, [experiments.epoch(1, 3, 0.5)], None)
     found = trial_costs.of(folder.trials())
