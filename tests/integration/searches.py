@@ -139,7 +139,7 @@ class Searching:
 
 def figures(found: Trial) -> list[Metrics]:
     """What a trial wrote down of its epochs, the clocks and its own share of the way aside."""
-    more = ("seconds", "percent")
+    more = ("seconds", "starts", "percent")
     return [
         {k: v for k, v in line.items() if k not in more}
         for line in faults.without_clocks(found.history)
