@@ -13,15 +13,13 @@ from cluster import command, lease
 from cluster.errors import InUseError, SettingError, StorageError, SwitchyardError
 from jobs.classifier import bundle
 from jobs.classifier.stopping import best_epoch
-from jobs.prepare import Prepare, prepare
 from jobs.train import TrainCommand, train
-from tests.integration.conftest import write_tickets
+from tests.integration.test_training import prepared  # noqa: F401  # a fixture
 from tuning import trial as trial_module
 from tuning.experiment import Folder, Trial
 from tuning.search import SearchCommand, given, search
 from tuning.winner import base_settings, leaders, winning_bundle
 
-TEAMS = {"mail": "mail", "network": "vpn", "printing": "printer"}
 SPACE = """
 [optim.lr]
 kind = "log-uniform"
@@ -40,20 +38,6 @@ when = { "balance.strategy" = ["focal"] }
 """
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    rows: list[dict[str, object]] = [
-        {"text": f"{word} {other} {k}", "label": team}
-        for (team, word), count in zip(TEAMS.items(), (60, 36, 18), strict=True)
-        for k, other in enumerate(["down", "error", "slow", "reset", "order", "denied"] * 10)
-        if k < count
-    ]
-    source = write_tickets(folder / "source", rows)
-    prepare(Prepare(source=str(source), output=str(folder / "prepared"), split={"test": 0.2}))
-    return str(folder / "prepared")
-
-
 def settings(data: str, model: Path, folder: Path, **more: Any) -> dict[str, Any]:
     """Those of a small search in `folder`, for SearchCommand."""
     (folder / "space.toml").write_text(SPACE)
@@ -69,7 +53,7 @@ def settings(data: str, model: Path, folder: Path, **more: Any) -> dict[str, Any
 
 
 @pytest.fixture
-def wanted(prepared: str, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+def wanted(prepared: str, tiny_model: Path, tmp_path: Path) -> dict[str, Any]:  # noqa: F811
     return settings(prepared, tiny_model, tmp_path)
 
 
@@ -87,7 +71,7 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(prepared: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:  # noqa: F811
     wanted = settings(prepared, tiny_model, tmp_path_factory.mktemp("done"))
     before = placement_groups()
     said = search(SearchCommand(**wanted))
