@@ -1,11 +1,7 @@
 """The routes, as a FastAPI application around one loaded model. Knows nothing of Ray."""
 
-import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +10,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from jobs.classifier.encoding import Encoded
-from jobs.classifier.predictor import Predictions
 from serve import dialects
-from serve.errors import RequestError, TooLarge, TooLate
+from serve.docs import docs_page
+from serve.errors import RequestError
 from serve.guard import PAGE_POLICY, Guard
-from serve.models import Loaded
-from serve.queue import ModelQueue
 from serve.schema import (
     ClassifyReply,
     ClassifyRequest,
     ErrorReply,
     Info,
     LabelScore,
-    ModelName,
     PredictRequest,
     Status,
 )
-from serve.settings import Endpoint
+from serve.service import Service
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 _Documented = dict[int | str, dict[str, Any]]
@@ -53,69 +45,6 @@ _ERRORS: _Documented = {
 # What the door itself may answer, on routes that need no key and on those that do.
 _PUBLIC_ERRORS: _Documented = {status: _ERRORS[status] for status in (408, 413)}
 _DOOR_ERRORS: _Documented = {status: _ERRORS[status] for status in (401, 408, 413, 429)}
-
-
-class Service:
-    """One model behind its queue."""
-
-    def __init__(self, loaded: Loaded, settings: Endpoint) -> None:
-        self.loaded = loaded
-        self.settings = settings
-        self.queue = ModelQueue(
-            loaded.predictor.answer, waiting_tokens=settings.limits.waiting_tokens
-        )
-        # Tokenizing takes a fraction of the model's time: one thread is enough, and keeps the
-        # event loop free.
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
-
-    @property
-    def labels(self) -> list[str]:
-        return self.loaded.predictor.about.labels
-
-    @property
-    def model(self) -> ModelName:
-        return ModelName(name=self.loaded.name, version=self.loaded.version)
-
-    async def answer(self, texts: list[str], *, truncate: bool = True) -> Predictions:
-        """The answers for texts that passed the limits, within the time allowed."""
-        limits = self.settings.limits
-        dialects.check_texts(texts, limits)
-        try:
-            async with asyncio.timeout(limits.answer_s):
-                encoded = await self._encode(texts)
-                if not truncate and encoded.truncated.any():
-                    number = int(encoded.truncated.argmax())
-                    most = self.loaded.predictor.encoder.max_tokens
-                    raise TooLarge(f"Text {number} has more than {most} tokens.")
-                return await self.queue.ask(encoded)
-        except TimeoutError:
-            raise TooLate(f"No answer within {limits.answer_s:g} s.") from None
-
-    async def _encode(self, texts: list[str]) -> Encoded:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._encoding, self.loaded.predictor.encoder.encode, texts
-        )
-
-    def info(self) -> Info:
-        about = self.loaded.predictor.about
-        return Info(
-            model=self.model,
-            bundle=self.loaded.uri,
-            classes=len(about.labels),
-            labels=about.labels,
-            max_tokens=about.max_tokens,
-            abstention_threshold=about.abstention_threshold,
-            metrics=self.loaded.metrics or None,
-            configuration=about.configuration,
-            versions=about.versions,
-            precision=str(self.loaded.predictor.dtype).removeprefix("torch."),
-            limits=self.settings.limits.model_dump(),
-        )
-
-    def close(self) -> None:
-        self.queue.close()
-        self._encoding.shutdown(wait=False, cancel_futures=True)
 
 
 def make_app(service: Service, *, says_id: bool = True) -> Guard:
@@ -199,33 +128,7 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(_docs(app.openapi()), headers=headers)
-
-
-def _docs(schema: dict[str, Any]) -> str:
-    """The OpenAPI document for a person, without the scripts from elsewhere that others load."""
-    parts = []
-    for path, methods in schema["paths"].items():
-        for method, operation in methods.items():
-            replies = "".join(
-                f"<li><code>{escape(status)}</code> {escape(reply.get('description', ''))}</li>"
-                for status, reply in operation.get("responses", {}).items()
-            )
-            parts.append(
-                f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
-                f"<p>{escape(operation.get('description', ''))}</p><ul>{replies}</ul>"
-            )
-    shapes = escape(json.dumps(schema.get("components", {}).get("schemas", {}), indent=1))
-    style = (
-        "body{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem;"
-        "color-scheme:light dark}code,pre{font:14px ui-monospace,monospace}pre{overflow:auto}"
-    )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Switchyard API</title>"
-        f"<style>{style}</style><h1>Switchyard API</h1><p>The same as a machine reads it: "
-        f"<a href=openapi.json>openapi.json</a></p>{''.join(parts)}<h2>Shapes</h2>"
-        f"<pre>{shapes}</pre></html>"
-    )
+        return HTMLResponse(docs_page(app.openapi()), headers=headers)
 
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]

@@ -11,9 +11,10 @@ from typing import Any
 from ray import serve
 
 from cluster.command import build as build_settings
-from serve.app import Service, make_app
+from serve.app import make_app
 from serve.guard import Guard
 from serve.models import load_present
+from serve.service import Service
 from serve.settings import Endpoint
 
 

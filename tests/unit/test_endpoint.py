@@ -16,10 +16,11 @@ import pytest
 
 from jobs.classifier.encoding import Encoded
 from jobs.classifier.predictor import Predictions, Predictor
-from serve.app import Service, make_app
+from serve.app import make_app
 from serve.guard import PAGE_POLICY, hash_key
 from serve.models import Loaded, load
 from serve.schema import ClassifyReply
+from serve.service import Service
 from serve.settings import Endpoint, Limits
 
 KEY = "sy_a-key-of-the-tests"
