@@ -85,6 +85,10 @@ class Registry:
         """Every change of an alias, the oldest first: alias, version, was, reason, at."""
         return list(_state(conditional.read(self._aliases(name)))["history"])
 
+    def earlier(self, name: str, alias: str = CHAMPION) -> list[str]:
+        """The versions that an alias meant before the present one, the newest first."""
+        return _past(self.history(name), alias)[-2::-1]
+
     def resolve(self, name: str, alias: str = CHAMPION) -> tuple[str, str]:
         """(version, URI of its folder) that an alias means; StorageError if there is none."""
         aliases = self.aliases(name)

@@ -44,7 +44,7 @@ _ERRORS: _Documented = {
 
 # What the door itself may answer, on routes that need no key and on those that do.
 _PUBLIC_ERRORS: _Documented = {status: _ERRORS[status] for status in (408, 413)}
-_DOOR_ERRORS: _Documented = {status: _ERRORS[status] for status in (401, 408, 413, 429)}
+_DOOR_ERRORS: _Documented = {status: _ERRORS[status] for status in (401, 408, 413, 429, 503)}
 
 
 def make_app(service: Service, *, says_id: bool = True) -> Guard:
@@ -64,7 +64,7 @@ def make_app(service: Service, *, says_id: bool = True) -> Guard:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_fault)
-    return Guard(app, keys=service.settings.keys, limits=service.settings.limits, says_id=says_id)
+    return Guard(app, keys=service.keys, limits=service.settings.limits, says_id=says_id)
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
@@ -80,12 +80,12 @@ def _add_classification(app: FastAPI, service: Service) -> None:
     @app.post("/v1/classify", response_model=ClassifyReply, responses=_ERRORS)
     async def classify(body: ClassifyRequest, request: Request) -> ClassifyReply:
         """Labels texts."""
-        found = await service.answer(body.texts)
-        answers = dialects.predictions(
-            found, service.labels, top_k=body.top_k, min_score=body.min_score
+        answer = await service.answer(body.texts)
+        predictions = dialects.predictions(
+            answer.found, answer.labels, top_k=body.top_k, min_score=body.min_score
         )
         return ClassifyReply(
-            request_id=request.state.request_id, model=service.model, predictions=answers
+            request_id=request.state.request_id, model=answer.model, predictions=predictions
         )
 
     @app.post(
@@ -96,8 +96,8 @@ def _add_classification(app: FastAPI, service: Service) -> None:
     async def predict(body: PredictRequest) -> Response:
         """Labels texts, in the request and reply shapes of text-embeddings-inference."""
         texts = dialects.tei_texts(body.inputs)
-        found = await service.answer(texts, truncate=body.truncate)
-        scores = dialects.tei_scores(found, service.labels, raw_scores=body.raw_scores)
+        answer = await service.answer(texts, truncate=body.truncate)
+        scores = dialects.tei_scores(answer.found, answer.labels, raw_scores=body.raw_scores)
         return JSONResponse(scores[0] if isinstance(body.inputs, str) else scores)
 
 
@@ -107,9 +107,10 @@ def _add_status(app: FastAPI, service: Service) -> None:
         """Whether the replica lives."""
         return Status(status="ok")
 
-    @app.get("/ready", response_model=Status, responses=_PUBLIC_ERRORS)
+    @app.get("/ready", response_model=Status, responses=_PUBLIC_ERRORS | {503: _ERRORS[503]})
     async def ready() -> Status:
-        """Whether a model is loaded: a replica is not up before."""
+        """Whether a model is loaded."""
+        _ = service.loaded  # NotReady without one
         return Status(status="ready")
 
     @app.get("/info", response_model=Info, responses=_DOOR_ERRORS)

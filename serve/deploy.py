@@ -17,38 +17,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from cluster import command, resources, session, storage
-from cluster.errors import ResourceError, SettingError, SwitchyardError
+from cluster.errors import SettingError
 from cluster.session import SERVE_ENVIRONMENT, say
 from cluster.storage import Uri
-from serve import origin
-from serve.guard import hash_key
+from serve import origin, running
+from serve.config import as_yaml, make_config
+from serve.keyring import hash_key, read_keys
 from serve.package import publish_code
-from serve.settings import Autoscaling, Endpoint, Limits
+from serve.settings import Autoscaling, Endpoint, Feedback, Keys, Limits, Live, Registered
 
-APPLICATION = "switchyard"
-READY_LIMIT_S = 180
-# Far above what our own door lets in: Serve's plain-text refusals must never be met.
-ONGOING_MARGIN = 64
+MOST_FALLBACKS = 3
 
 
 class Deploy(command.Settings):
     """Settings of `serve.deploy`."""
 
     bundle: Uri | None = Field(None, description="the bundle that answers")
-    registry: Uri | None = Field(
-        None,
-        description="registry whose champion answers, instead: a replica looks it up at its start",
-    )
+    registry: Registered = Registered()
     name: str = Field("switchyard", description="the model's name in replies, and in the registry")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0: every interface")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
-    keys: str | None = Field(
-        None, description="file with the API keys, one a line; none: one is made and printed"
-    )
+    keys: Keys = Keys()
     open: bool = Field(False, description="let everybody in without a key")
     print: bool = Field(False, description="only print the Serve config, deploy nothing")
     code: Uri | None = Field(
@@ -57,29 +49,30 @@ class Deploy(command.Settings):
         "beside the versions in the registry",
     )
     precision: str = Field(
-        "fp32",
+        "auto",
         pattern="^(auto|bf16|fp32)$",
-        description="auto, bf16 or fp32: number format of the answers",
+        description="auto, bf16 or fp32: number format of the answers; auto: bf16 where it is fast",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of a replica's model")
+    feedback: Feedback = Feedback()
     limits: Limits = Limits()
     autoscaling: Autoscaling = Autoscaling()
 
 
 def deploy(settings: Deploy) -> dict[str, Any]:
     """Deploys and waits until the endpoint answers; or prints the config."""
-    if settings.open and settings.keys is not None:
+    keys = settings.keys
+    if settings.open and (keys.file or keys.watch):
         raise SettingError("--open lets everybody in and --keys does not: give one of the two.")
-    origin.require_one(
-        settings.bundle, settings.registry, named="name" in settings.model_fields_set
-    )
-    served, version = origin.find(settings.bundle, settings.registry, settings.name)
+    registry = settings.registry.uri
+    origin.require_one(settings.bundle, registry, named="name" in settings.model_fields_set)
+    served, version = origin.find(settings.bundle, registry, settings.name)
     origin.check(served)
-    keys, made = _keys(settings)
+    live, made = live_of(settings)
     joined = os.environ.get("RAY_ADDRESS") is not None
     if settings.print:
-        config = make_config(settings, keys, None, "file:///CODE.zip")
-        print(_yaml(config))
+        config = config_of(settings, live, None, "file:///CODE.zip")
+        print(as_yaml(config))
         say(
             "Only printed: put the URI of the packed code in place of file:///CODE.zip, and as "
             "many max_replicas as the cluster has room for."
@@ -89,16 +82,18 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     if not joined:
         _require_free(settings.host, settings.port)
     session.connect(environment=SERVE_ENVIRONMENT)
-    key = "bundle" if settings.registry is None else "registry"
-    session.require_everywhere(served, key)
-    _require_port_or_ours(settings, joined)
+    session.require_everywhere(served, "bundle" if registry is None else "registry")
+    if joined:
+        _require_port_or_ours(settings)
     code = publish_code(
-        settings.code or origin.code_folder(settings.bundle, settings.registry, settings.name)
+        settings.code or origin.code_folder(settings.bundle, registry, settings.name)
     )
-    config = make_config(settings, keys, resources.capacity(), code)
+    live = live.model_copy(update={"fallbacks": _fallbacks(served, running.present())})
+    config = config_of(settings, live, resources.capacity(), code)
     written = storage.normal_uri(f"{code.removesuffix('.zip')}-{settings.port}.yaml")
-    storage.write_bytes(written, _yaml(config).encode())
-    _apply(config)
+    storage.write_bytes(written, as_yaml(config).encode())
+    running.apply(config)
+    running.require_model(served)
     result = {**_summary(settings, config, made, version), "config_file": written}
     print(f"The same again: serve deploy {written}")
     if not joined:
@@ -106,88 +101,65 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     return result
 
 
-def make_config(
-    settings: Deploy, keys: Sequence[str], have: resources.Capacity | None, code: str
+def config_of(
+    settings: Deploy, live: Live, have: resources.Capacity | None, code: str
 ) -> dict[str, Any]:
-    """The Serve config, as `serve deploy` takes it; `have` is None where no cluster was asked."""
-    scaling = settings.autoscaling
-    gpu = have is not None and have.gpus >= 1
-    replicas = _replicas(scaling, have)
-    threads = settings.threads
-    if threads is None and have is not None and not gpu:
-        # All the cores that a replica can have when every replica is up.
-        threads = max(1, int(min(have.cpus / have.nodes, have.cpus / replicas)))
+    """The Serve config; `have` is None where no cluster was asked."""
     endpoint = Endpoint(
+        precision=settings.precision,
+        threads=settings.threads,
+        limits=settings.limits,
+        feedback=settings.feedback,
+    )
+    listen = settings.host, settings.port
+    return make_config(endpoint, live, settings.autoscaling, listen=listen, have=have, code=code)
+
+
+def live_of(settings: Deploy) -> tuple[Live, str | None]:
+    """(what may change while replicas run, the key that was made here)."""
+    hashes, made = _keys(settings)
+    live = Live(
         bundle=settings.bundle,
         registry=settings.registry,
         name=settings.name,
-        keys=tuple(keys),
-        precision=settings.precision,
-        threads=threads,
-        limits=settings.limits,
-        autoscaling=scaling,
+        key_hashes=hashes,
+        keys_watch=settings.keys.watch,
     )
-    deployment = {
-        "name": "Replica",
-        "max_ongoing_requests": settings.limits.waiting_requests + ONGOING_MARGIN,
-        "max_queued_requests": -1,
-        "graceful_shutdown_timeout_s": 20,
-        "health_check_period_s": 10,
-        "ray_actor_options": {"num_gpus": 1} if gpu else {"num_cpus": 1},
-        "autoscaling_config": {
-            "min_replicas": scaling.min_replicas,
-            "initial_replicas": max(1, scaling.min_replicas),
-            "max_replicas": replicas,
-            "target_ongoing_requests": scaling.target_ongoing_requests,
-            "upscale_delay_s": scaling.upscale_delay_s,
-            "downscale_delay_s": scaling.downscale_delay_s,
-        },
-    }
-    return {
-        "http_options": {"host": settings.host, "port": settings.port},
-        "applications": [
-            {
-                "name": APPLICATION,
-                "route_prefix": "/",
-                "import_path": "serve.replica:build",
-                "runtime_env": {"working_dir": code},
-                "args": endpoint.model_dump(mode="json"),
-                "deployments": [deployment],
-            }
-        ],
-    }
+    return live, made
 
 
-def _replicas(scaling: Autoscaling, have: resources.Capacity | None) -> int:
-    """The most replicas; ResourceError where the fewest asked for have no room."""
-    if have is None:
-        return scaling.max_replicas or max(1, scaling.min_replicas)
-    # One CPU of the cluster stays free for jobs; replicas share the rest.
-    room = int(have.gpus) if have.gpus >= 1 else max(1, int(have.cpus) - 1)
-    if scaling.min_replicas > room:
-        raise ResourceError(
-            f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {room}."
-        )
-    return min(scaling.max_replicas or room, room)
-
-
-def _keys(settings: Deploy) -> tuple[list[str], str | None]:
+def _keys(settings: Deploy) -> tuple[tuple[str, ...], str | None]:
     """(hashes of the keys, the key that was made here)."""
+    place, keys = settings.keys, settings.keys.file
     if settings.open:
-        return [], None
-    if settings.keys is None:
+        return (), None
+    if place.watch is not None:
+        read_keys(
+            _text(storage.read_bytes(place.watch), f"--keys.watch {place.watch}"), place.watch
+        )
+        return (), None
+    if keys is None:
         made = f"sy_{secrets.token_urlsafe(24)}"
-        return [hash_key(made)], made
+        return (hash_key(made),), made
     try:
-        lines = Path(settings.keys).read_text(encoding="utf-8-sig").splitlines()
+        data = Path(keys).read_bytes()
     except OSError as error:
-        raise SettingError(f"--keys {settings.keys} cannot be read: {error.strerror}.") from None
+        raise SettingError(f"--keys {keys} cannot be read: {error.strerror}.") from None
+    return read_keys(_text(data, f"--keys {keys}"), f"--keys {keys}"), None
+
+
+def _text(data: bytes, place: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise SettingError(f"--keys {settings.keys} is not text in UTF-8.") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    if not keys:
-        raise SettingError(f"--keys {settings.keys} holds no key; write one a line.")
-    return [hash_key(key) for key in keys], None
+        raise SettingError(f"{place} is not text in UTF-8.") from None
+
+
+def _fallbacks(served: str, before: dict[str, Any] | None) -> tuple[str, ...]:
+    """What served before, the newest first, for a replica that cannot load what it should."""
+    found = [before.get("bundle"), *before.get("fallbacks", ())] if before is not None else []
+    known = [uri for uri in dict.fromkeys(found) if uri is not None and uri != served]
+    return tuple(known[:MOST_FALLBACKS])
 
 
 def _require_free(host: str, port: int) -> None:
@@ -201,48 +173,17 @@ def _require_free(host: str, port: int) -> None:
             ) from None
 
 
-def _require_port_or_ours(settings: Deploy, joined: bool) -> None:
+def _require_port_or_ours(settings: Deploy) -> None:
     """On a cluster the port is taken by Serve itself once an endpoint runs, and cannot change."""
-    if not joined:
-        return
-    from ray import serve
-    from ray.serve.context import _get_global_client
-
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is None or not serve.status().proxies:
+    found = running.listens()
+    if found is None:
         _require_free(settings.host, settings.port)
-        return
-    host, port = client.http_config.host, client.http_config.port
-    if (host, port) != (settings.host, settings.port):
+    elif found != (settings.host, settings.port):
         raise SettingError(
             f"--host and --port are {settings.host} and {settings.port}, but Serve on this cluster "
-            f"listens on {host} and {port} already. Give those, or stop Serve first (serve "
+            f"listens on {found[0]} and {found[1]} already. Give those, or stop Serve first (serve "
             "shutdown)."
         )
-
-
-def _apply(config: dict[str, Any]) -> None:
-    """Hands the config to Serve and waits until the application runs."""
-    from ray import serve
-    from ray.serve.config import HTTPOptions
-    from ray.serve.schema import ServeDeploySchema
-
-    options = config["http_options"]
-    serve.start(http_options=HTTPOptions(host=options["host"], port=options["port"]))
-    from ray.serve.context import _get_global_client
-
-    client = _get_global_client()
-    client.deploy_apps(ServeDeploySchema.model_validate(config))
-    limit = time.monotonic() + READY_LIMIT_S
-    while True:
-        application = serve.status().applications.get(APPLICATION)
-        state = application.status.value if application is not None else "waiting"
-        if state == "RUNNING":
-            return
-        if state == "DEPLOY_FAILED" or time.monotonic() > limit:
-            message = application.message if application is not None else ""
-            raise SwitchyardError(f"The endpoint did not start ({state}): {message}")
-        time.sleep(0.2)
 
 
 def _summary(
@@ -251,7 +192,7 @@ def _summary(
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{shown}:{settings.port}"
     scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
-    print(_yaml(config))
+    print(as_yaml(config))
     if version is not None:
         print(f"Model      {settings.name}, version {version}")
     print(f"Page       {url}/")
@@ -268,10 +209,6 @@ def _summary(
     if version is not None:
         result |= {"name": settings.name, "version": version}
     return result | ({"key": made} if made else {})
-
-
-def _yaml(config: dict[str, Any]) -> str:
-    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _stay() -> None:

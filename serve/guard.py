@@ -6,15 +6,14 @@ take a slot before the body is read; here every refusal is JSON of the contract.
 """
 
 import asyncio
-import hashlib
-import hmac
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from serve.errors import BodyTooSlow, Overloaded, RequestError, TooLarge, Unauthorized
+from serve.keyring import Keyring
 from serve.settings import Limits
 
 Scope = MutableMapping[str, Any]
@@ -39,11 +38,6 @@ PAGE_POLICY = (
 )
 
 
-def hash_key(key: str) -> str:
-    """What is kept of a key: its SHA-256."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
 def error_body(error: RequestError) -> bytes:
     return json.dumps({"error": str(error), "error_type": error.kind}).encode()
 
@@ -51,13 +45,10 @@ def error_body(error: RequestError) -> bytes:
 class Guard:
     """Wraps an application; see the module."""
 
-    def __init__(
-        self, app: App, *, keys: Sequence[str], limits: Limits, says_id: bool = True
-    ) -> None:
-        """`keys` are SHA-256 hashes; none lets everybody in. `says_id`: whether the request id is
-        put on replies here; Ray Serve puts it there itself."""
+    def __init__(self, app: App, *, keys: Keyring, limits: Limits, says_id: bool = True) -> None:
+        """`says_id`: whether the request id is put on replies here; Ray Serve does it itself."""
         self.app = app
-        self.keys = [key.encode() for key in keys]
+        self.keys = keys
         self.limits = limits
         self.says_id = says_id
         self.under_way = 0
@@ -93,15 +84,12 @@ class Guard:
             self.under_way -= 1
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if not self.keys or path in PUBLIC:
+        if self.keys.is_open or path in PUBLIC:
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
             raise Unauthorized("This endpoint needs a key: send Authorization: Bearer KEY.")
-        seen = hashlib.sha256(key.strip()).hexdigest().encode()
-        # Every key is compared, so that the time taken does not tell which one was near.
-        matches = [hmac.compare_digest(seen, known) for known in self.keys]
-        if not any(matches):
+        if not self.keys.allows(key.strip()):
             raise Unauthorized("The key is not one that this endpoint knows.")
 
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:

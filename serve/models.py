@@ -4,12 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cluster import storage
+from cluster.errors import BundleError
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
 from jobs.classifier.predictor import Predictor
-from serve import origin
-from serve.settings import Endpoint
+from serve.schema import ModelName
 
 _HEADLINE = (
     "rows",
@@ -34,6 +36,10 @@ class Loaded:
     uri: str
     metrics: dict[str, Any]
 
+    @property
+    def named(self) -> ModelName:
+        return ModelName(name=self.name, version=self.version)
+
 
 def load(
     uri: str,
@@ -53,22 +59,13 @@ def load(
         predictor = Predictor(folder, precision=precision, threads=threads)
         version = version or storage.sha256(folder / bundle.COMMIT)[:12]
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    # The first pass through torch's kernels takes several times as long as the second.
-    for text in ("warm", "a somewhat longer text to warm up with " * 8):
-        predictor.predict([text])
+    _warm(predictor, uri)
     return Loaded(predictor, name, version, uri, {k: metrics[k] for k in _HEADLINE if k in metrics})
 
 
-def load_present(settings: Endpoint) -> Loaded:
-    """What an endpoint serves if it starts now: its bundle, or the champion of its registry.
-
-    StorageError if there is no champion.
-    """
-    uri, version = origin.find(settings.bundle, settings.registry, settings.name)
-    return load(
-        uri,
-        settings.name,
-        precision=settings.precision,
-        threads=settings.threads,
-        version=version,
-    )
+def _warm(predictor: Predictor, uri: str) -> None:
+    """Answers a few texts: the first pass takes several times as long as the second, and a model
+    whose numbers are none must be found out before it answers anybody."""
+    for text in ("warm", "a somewhat longer text to warm up with " * 8):
+        if not np.isfinite(predictor.predict([text]).logits).all():
+            raise BundleError(f"The model in {uri} gives no finite numbers: its weights are unfit.")

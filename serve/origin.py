@@ -38,6 +38,12 @@ def find(uri: str | None, registry: str | None, name: str) -> tuple[str, str | N
     return uri, None
 
 
+def earlier(registry: str, name: str) -> list[tuple[str, str]]:
+    """(URI, version) of what was champion before, the newest first."""
+    found = Registry(registry)
+    return [(found.folder(name, version), version) for version in found.earlier(check_name(name))]
+
+
 def check(uri: str) -> None:
     """BundleError or StorageError if what lies at `uri` cannot be served."""
     if storage.is_local(uri):

@@ -1,7 +1,9 @@
 """The queue in front of the model: the next batch is formed when the model is free.
 
 No fixed wait: one request on an idle replica goes at once, and under load batches fill up while
-the model works. Batches are bounded by tokens, not by rows. Knows nothing of HTTP.
+the model works. Batches are bounded by tokens, not by rows. Each request says which model it was
+encoded for, and a batch is of one model alone: so another model takes over between two batches,
+and no request is answered by a model that it was not encoded for. Knows nothing of HTTP.
 """
 
 import asyncio
@@ -21,19 +23,21 @@ from serve.errors import Overloaded
 TURN_TOKENS = 4096
 
 
+Answer = Callable[[Encoded], Predictions]
+
+
 @dataclass
 class _Waiting:
     encoded: Encoded
+    model: Answer
     tokens: int
     answer: "asyncio.Future[Predictions]"
 
 
 class ModelQueue:
-    """One model, many requests."""
+    """One thread that computes, many requests."""
 
-    def __init__(self, answer: Callable[[Encoded], Predictions], *, waiting_tokens: int) -> None:
-        """`answer` runs in a thread of its own, one call at a time."""
-        self._answer = answer
+    def __init__(self, *, waiting_tokens: int) -> None:
         self._limit = waiting_tokens
         self._waiting: deque[_Waiting] = deque()
         self._tokens = 0
@@ -41,10 +45,11 @@ class ModelQueue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loop_task: asyncio.Task[None] | None = None
 
-    async def ask(self, encoded: Encoded) -> Predictions:
-        """The answers for one request; Overloaded if too much waits already.
+    async def ask(self, model: Answer, encoded: Encoded) -> Predictions:
+        """The answers of `model` for one request; Overloaded if too much waits already.
 
-        A caller that is cancelled while it waits costs no computing.
+        `model` runs in a thread of its own, one call at a time. A caller that is cancelled while
+        it waits costs no computing.
         """
         tokens = int(encoded.lengths.sum())
         if self._tokens > 0 and self._tokens + tokens > self._limit:
@@ -54,7 +59,7 @@ class ModelQueue:
             )
         if self._loop_task is None:
             self._loop_task = asyncio.get_running_loop().create_task(self._run())
-        item = _Waiting(encoded, tokens, asyncio.get_running_loop().create_future())
+        item = _Waiting(encoded, model, tokens, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         self._tokens += tokens
         self._wake.set()
@@ -70,7 +75,7 @@ class ModelQueue:
                 continue
             try:
                 found = await loop.run_in_executor(
-                    self._thread, self._answer, _together([item.encoded for item in turn])
+                    self._thread, turn[0].model, _together([item.encoded for item in turn])
                 )
             except asyncio.CancelledError:  # closed
                 for item in turn:
@@ -84,12 +89,13 @@ class ModelQueue:
             _hand_out(turn, found)
 
     def _next_turn(self) -> list[_Waiting]:
-        """Takes requests in order while they fit; those whose caller has gone are dropped."""
+        """Takes requests of one model, in order, while they fit; callers that left are dropped."""
         turn: list[_Waiting] = []
         taken = 0
         while self._waiting:
             item = self._waiting[0]
-            if not item.answer.done() and turn and taken + item.tokens > TURN_TOKENS:
+            full = taken + item.tokens > TURN_TOKENS
+            if not item.answer.done() and turn and (full or item.model != turn[0].model):
                 break
             self._waiting.popleft()
             self._tokens -= item.tokens

@@ -5,7 +5,6 @@
 `build` is what a Serve config names. Imports neither Ray Train, Data nor Tune.
 """
 
-import logging
 from typing import Any
 
 from ray import serve
@@ -13,9 +12,11 @@ from ray import serve
 from cluster.command import build as build_settings
 from serve.app import make_app
 from serve.guard import Guard
-from serve.models import load_present
+from serve.keeper import Keeper
+from serve.keyring import Keyring
+from serve.models import Loaded, load
 from serve.service import Service
-from serve.settings import Endpoint
+from serve.settings import Endpoint, Live
 
 
 @serve.deployment
@@ -24,16 +25,58 @@ class Replica:
     """A model that answers HTTP."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Loads the model: the replica takes no request before it can answer one."""
-        self.settings = build_settings(Endpoint, settings)
-        self.loaded = load_present(self.settings)
-        logging.getLogger("ray.serve").info(
-            "Serving %s version %s from %s", self.loaded.name, self.loaded.version, self.loaded.uri
-        )
+        """Loads the model, if the settings say which; else the first `reconfigure` does.
+
+        Serve calls that one before it lets any request in, so that a replica takes none before it
+        can answer it.
+        """
+        endpoint = build_settings(Endpoint, settings)
+        keys = Keyring(())
+        self.service = Service(None, endpoint, keys=keys)
+        self.keeper = Keeper(_loader(endpoint), self.service, keys)
+        if endpoint.says_what:
+            self.keeper.begin(endpoint)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Another model or other keys: seen to in the background.
+
+        Serve stops a replica whose `reconfigure` raises, and takes it out of rotation while it
+        runs; so, but for the first, this returns at once and never raises.
+        """
+        if not self.keeper.begun:
+            self.keeper.begin(build_settings(Live, user_config))
+            return
+        try:
+            self.keeper.want(build_settings(Live, user_config))
+        except Exception as error:
+            self.keeper.reject(error)
+
+    async def state(self) -> dict[str, Any]:
+        """What this replica serves and what it could not, for whoever deployed it."""
+        loaded, update = self.service.loaded, self.service.update
+        return {
+            "uri": loaded.uri,
+            "name": loaded.name,
+            "version": loaded.version,
+            "update": update.model_dump() if update is not None else None,
+        }
 
     def __serve_build_asgi_app__(self) -> Guard:
         """Called by Serve once the replica is made."""
-        return make_app(Service(self.loaded, self.settings), says_id=False)
+        return make_app(self.service, says_id=False)
+
+
+def _loader(endpoint: Endpoint) -> Any:
+    def load_one(uri: str, name: str, version: str | None) -> Loaded:
+        return load(
+            uri,
+            name,
+            precision=endpoint.precision,
+            threads=endpoint.threads,
+            version=version,
+        )
+
+    return load_one
 
 
 def build(args: dict[str, Any]) -> Any:

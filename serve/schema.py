@@ -69,6 +69,14 @@ class PredictRequest(_Strict):
     )
 
 
+class Update(BaseModel):
+    """A model that should answer, and does not."""
+
+    wanted: str = Field(description="the bundle, or the registry and the name in it")
+    problem: str = Field(description="why it does not answer")
+    at: str = Field(description="when it was last tried, UTC")
+
+
 class Info(BaseModel):
     """What is being served."""
 
@@ -83,6 +91,9 @@ class Info(BaseModel):
     versions: dict[str, str]
     precision: str
     limits: dict[str, float]
+    update: Update | None = Field(
+        None, description="the newest model, where it could not be loaded and another one answers"
+    )
 
 
 class Status(BaseModel):

@@ -1,30 +1,64 @@
-"""One model behind its queue: texts in, answers out, within the limits. Knows nothing of HTTP."""
+"""A model behind its queue: texts in, answers out, within the limits. Knows nothing of HTTP.
+
+Another model takes its place by one assignment: who asked before is answered by the model that
+the texts were encoded for, who asks afterwards by the new one.
+"""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from jobs.classifier.encoding import Encoded
+from jobs.classifier.encoding import Encoded, Encoder
 from jobs.classifier.predictor import Predictions
 from serve import dialects
-from serve.errors import TooLarge, TooLate
+from serve.errors import NotReady, TooLarge, TooLate
+from serve.keyring import Keyring
 from serve.models import Loaded
 from serve.queue import ModelQueue
-from serve.schema import Info, ModelName
+from serve.schema import Info, ModelName, Update
 from serve.settings import Endpoint
 
 
-class Service:
-    """One model behind its queue."""
+@dataclass(frozen=True)
+class Answer:
+    """What was found for a request's texts, and the model that found it."""
 
-    def __init__(self, loaded: Loaded, settings: Endpoint) -> None:
-        self.loaded = loaded
+    found: Predictions
+    labels: list[str]
+    model: ModelName
+
+
+class Service:
+    """One endpoint's state and work, whatever speaks to it."""
+
+    def __init__(
+        self,
+        loaded: Loaded | None,
+        settings: Endpoint,
+        *,
+        keys: Keyring | None = None,
+    ) -> None:
+        """`loaded`: None until there is one. `keys`: None lets everybody in."""
+        self._loaded = loaded
         self.settings = settings
-        self.queue = ModelQueue(
-            loaded.predictor.answer, waiting_tokens=settings.limits.waiting_tokens
-        )
+        self.keys = Keyring(None) if keys is None else keys
+        self.queue = ModelQueue(waiting_tokens=settings.limits.waiting_tokens)
+        # What became of the newest model, if it is not the one that answers.
+        self.update: Update | None = None
         # Tokenizing takes a fraction of the model's time: one thread is enough, and keeps the
         # event loop free.
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+
+    def put(self, loaded: Loaded) -> None:
+        """From the next request on this model answers; may be called from any thread."""
+        self._loaded = loaded
+
+    @property
+    def loaded(self) -> Loaded:
+        """The model that answers now; NotReady if there is none yet."""
+        if self._loaded is None:
+            raise NotReady("No model is loaded yet. Try again in a moment.")
+        return self._loaded
 
     @property
     def labels(self) -> list[str]:
@@ -32,43 +66,46 @@ class Service:
 
     @property
     def model(self) -> ModelName:
-        return ModelName(name=self.loaded.name, version=self.loaded.version)
+        return self.loaded.named
 
-    async def answer(self, texts: list[str], *, truncate: bool = True) -> Predictions:
-        """The answers for texts that passed the limits, within the time allowed."""
+    async def answer(self, texts: list[str], *, truncate: bool = True) -> Answer:
+        """The answers for texts that pass the limits, within the time allowed."""
         limits = self.settings.limits
         dialects.check_texts(texts, limits)
+        loaded = self.loaded  # one model from here on, whatever is put meanwhile
+        predictor = loaded.predictor
         try:
             async with asyncio.timeout(limits.answer_s):
-                encoded = await self._encode(texts)
+                encoded = await self._encode(predictor.encoder, texts)
                 if not truncate and encoded.truncated.any():
                     number = int(encoded.truncated.argmax())
-                    most = self.loaded.predictor.encoder.max_tokens
+                    most = predictor.encoder.max_tokens
                     raise TooLarge(f"Text {number} has more than {most} tokens.")
-                return await self.queue.ask(encoded)
+                found = await self.queue.ask(predictor.answer, encoded)
         except TimeoutError:
             raise TooLate(f"No answer within {limits.answer_s:g} s.") from None
+        return Answer(found, predictor.about.labels, loaded.named)
 
-    async def _encode(self, texts: list[str]) -> Encoded:
+    async def _encode(self, encoder: Encoder, texts: list[str]) -> Encoded:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._encoding, self.loaded.predictor.encoder.encode, texts
-        )
+        return await loop.run_in_executor(self._encoding, encoder.encode, texts)
 
     def info(self) -> Info:
-        about = self.loaded.predictor.about
+        loaded = self.loaded
+        about = loaded.predictor.about
         return Info(
-            model=self.model,
-            bundle=self.loaded.uri,
+            model=loaded.named,
+            bundle=loaded.uri,
             classes=len(about.labels),
             labels=about.labels,
             max_tokens=about.max_tokens,
             abstention_threshold=about.abstention_threshold,
-            metrics=self.loaded.metrics or None,
+            metrics=loaded.metrics or None,
             configuration=about.configuration,
             versions=about.versions,
-            precision=str(self.loaded.predictor.dtype).removeprefix("torch."),
+            precision=str(loaded.predictor.dtype).removeprefix("torch."),
             limits=self.settings.limits.model_dump(),
+            update=self.update,
         )
 
     def close(self) -> None:

@@ -1,10 +1,11 @@
 """The settings of the endpoint, in the one vocabulary. Knows nothing of training."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from cluster.command import Settings
+from cluster.storage import Uri
 
 
 class Limits(Settings):
@@ -48,31 +49,92 @@ class Autoscaling(Settings):
         return self
 
 
-class Endpoint(Settings):
-    """What a replica needs to know; it travels in the Serve config as plain values.
+class Registered(Settings):
+    """Where the champion is looked up, and how often."""
 
-    With a registry, each replica looks up the champion when it starts.
+    alone: ClassVar[str] = "uri"
+
+    uri: Uri | None = Field(
+        None, description="registry whose champion answers, in place of a bundle"
+    )
+    poll_s: float = Field(
+        30.0, gt=0, description="seconds after which a replica looks for another champion again"
+    )
+
+
+class Keys(Settings):
+    """Who is let in."""
+
+    alone: ClassVar[str] = "file"
+
+    file: str | None = Field(
+        None,
+        description="file with the API keys, one a line, plain or as sha256:HEX; none: one is made "
+        "and printed",
+    )
+    watch: Uri | None = Field(
+        None,
+        description="the same, but a place that the replicas read, and read again every few "
+        "seconds: keys change without deploying",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Keys":
+        if self.file is not None and self.watch is not None:
+            raise ValueError("keys.file and keys.watch both say who is let in: give one of them.")
+        return self
+
+
+class Feedback(Settings):
+    """Where corrections are kept."""
+
+    alone: ClassVar[str] = "uri"
+
+    uri: Uri | None = Field(
+        None, description="folder for the corrections that clients send; none: they are refused"
+    )
+
+
+class Live(Settings):
+    """What may change while a replica runs: the `user_config` of a Serve config.
+
+    A bundle, or a registry and a name in it, says what answers; `fallbacks` are bundles that
+    answer where that one cannot be loaded, the first that can. Hashes of keys, or a place where
+    they are read from; neither lets everybody in.
     """
 
     bundle: str | None = Field(None, description="URI of the bundle that answers")
-    registry: str | None = Field(
-        None, description="URI of the registry whose champion answers, in place of a bundle"
-    )
+    registry: Registered = Registered()
     name: str = Field("switchyard", description="the model's name in replies, and in the registry")
-    keys: tuple[str, ...] = Field(
-        (), description="SHA-256 of every key that is let in; none: everybody is"
+    fallbacks: tuple[str, ...] = Field(
+        (), description="URIs of bundles that served before, the newest first"
     )
+    key_hashes: tuple[str, ...] = Field((), description="SHA-256 of every key that is let in")
+    keys_watch: str | None = Field(None, description="URI of a file of keys that is read again")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Live":
+        if self.bundle is not None and self.registry.uri is not None:
+            raise ValueError("an endpoint needs a bundle or a registry, one of the two.")
+        return self
+
+    @property
+    def says_what(self) -> bool:
+        """Whether it says what answers."""
+        return self.bundle is not None or self.registry.uri is not None
+
+
+class Endpoint(Live):
+    """All that a replica needs to know; it travels in the Serve config as plain values.
+
+    What of it is hot comes in the config's `user_config`, and where there is one that counts.
+    """
+
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "fp32", description="number format of the answers; auto: bf16 where it is fast"
+        "auto", description="number format of the answers; auto: bf16 where it is fast"
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads of a replica's model; none: torch's own choice"
     )
     limits: Limits = Limits()
-    autoscaling: Autoscaling = Autoscaling()
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "Endpoint":
-        if (self.bundle is None) == (self.registry is None):
-            raise ValueError("an endpoint needs a bundle or a registry, one of the two.")
-        return self
+    feedback: Feedback = Feedback()

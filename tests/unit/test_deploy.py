@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
 import socket
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,11 @@ from cluster import command
 from cluster.errors import BundleError, ResourceError, SettingError, StorageError
 from cluster.registry import CHAMPION, Registry
 from cluster.resources import Capacity
-from serve import deploy, origin, package
-from serve.deploy import Deploy, make_config
-from serve.guard import hash_key
-from serve.models import Loaded, load_present
-from serve.package import publish_code
-from serve.settings import Autoscaling, Endpoint, Limits
+from serve import deploy, origin
+from serve.config import user_config
+from serve.deploy import Deploy, config_of
+from serve.keyring import hash_key
+from serve.settings import Endpoint, Limits, Live
 from tests.conftest import last_json
 
 CODE = "file:///runs/serve-code/switchyard-0123.zip"
@@ -54,7 +51,7 @@ def deployment(config: dict[str, Any]) -> dict[str, Any]:
 def test_serve_takes_the_config_also_after_a_way_through_yaml(
     values: dict[str, Any], have: Capacity
 ) -> None:
-    made = make_config(settings(**values), [hash_key("sy_a")], have, CODE)
+    made = config_of(settings(**values), Live(key_hashes=(hash_key("sy_a"),)), have, CODE)
     taken = ServeDeploySchema.model_validate(made)
     assert taken.applications[0].import_path == "serve.replica:build"
     assert taken.applications[0].runtime_env == {"working_dir": CODE}
@@ -69,23 +66,34 @@ def test_the_replica_reads_from_the_config_what_the_command_was_told() -> None:
         threads=2,
         precision="bf16",
         limits={"texts": 5, "answer_s": 1.5},
+        feedback="/corrections",
         autoscaling={"max_replicas": 3},
     )
-    made = make_config(told, ["aa", "bb"], Capacity(8, 0, 1), CODE)
-    carried = json.loads(json.dumps(made["applications"][0]["args"]))
-    assert command.build(Endpoint, carried) == Endpoint(
-        bundle="/runs/one/bundle",
-        name="tickets",
-        keys=("aa", "bb"),
+    live = Live(bundle="/runs/one/bundle", name="tickets", key_hashes=("aa", "bb"))
+    made = config_of(told, live, Capacity(8, 0, 1), CODE)
+    args, hot = json.loads(json.dumps([made["applications"][0]["args"], user_config(made)]))
+    assert command.build(Endpoint, args) == Endpoint(
         precision="bf16",
         threads=2,
         limits=Limits(texts=5, answer_s=1.5),
-        autoscaling=Autoscaling(max_replicas=3),
+        feedback={"uri": "/corrections"},
     )
+    assert command.build(Live, hot) == live
+
+
+def test_another_bundle_or_other_keys_change_nothing_that_restarts_replicas() -> None:
+    """Serve replaces every replica where `args` or the code differ, and else tells them."""
+    live = Live(bundle="/runs/one/bundle", key_hashes=("aa",))
+    other = Live(bundle="/runs/two/bundle", key_hashes=("bb",), fallbacks=("/runs/one/bundle",))
+    one, two = (config_of(settings(), hot, TWO_CPUS, CODE) for hot in (live, other))
+    assert user_config(one) != user_config(two)
+    for config in (one, two):
+        del config["applications"][0]["deployments"][0]["user_config"]
+    assert one == two
 
 
 def test_serves_own_limit_is_never_met_before_that_of_the_door() -> None:
-    found = deployment(make_config(settings(), [], TWO_CPUS, CODE))
+    found = deployment(config_of(settings(), Live(), TWO_CPUS, CODE))
     assert found["max_ongoing_requests"] > Limits().waiting_requests
     assert found["max_queued_requests"] == -1
 
@@ -110,7 +118,7 @@ def test_serves_own_limit_is_never_met_before_that_of_the_door() -> None:
 def test_replicas_stay_within_what_was_asked_and_what_there_is(
     have: Capacity, scaling: dict[str, int], expected: tuple[int, int, int]
 ) -> None:
-    found = deployment(make_config(settings(autoscaling=scaling), [], have, CODE))
+    found = deployment(config_of(settings(autoscaling=scaling), Live(), have, CODE))
     numbers = found["autoscaling_config"]
     keys = ("min_replicas", "initial_replicas", "max_replicas")
     assert tuple(numbers[key] for key in keys) == expected
@@ -120,7 +128,7 @@ def test_replicas_stay_within_what_was_asked_and_what_there_is(
 
 def test_more_replicas_than_there_is_room_for_are_refused() -> None:
     with pytest.raises(ResourceError) as refused:
-        make_config(settings(autoscaling={"min_replicas": 4}), [], Capacity(4, 0, 1), CODE)
+        config_of(settings(autoscaling={"min_replicas": 4}), Live(), Capacity(4, 0, 1), CODE)
     assert str(refused.value) == (
         "autoscaling.min_replicas is 4, and the cluster has 4 CPUs and 0 GPUs: room for 3."
     )
@@ -152,7 +160,7 @@ def printed(
 
 
 def keys_in(result: dict[str, Any]) -> list[str]:
-    found: list[str] = result["config"]["applications"][0]["args"]["keys"]
+    found: list[str] = user_config(result["config"])["key_hashes"]
     return found
 
 
@@ -295,31 +303,15 @@ def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
     return made
 
 
-def replica(args: dict[str, Any]) -> Loaded:
-    """What a replica loads that starts with these plain values."""
-    return load_present(command.build(Endpoint, json.loads(json.dumps(args))))
-
-
-def test_a_replica_serves_whichever_version_is_champion_when_it_starts(
+def test_the_config_says_where_the_champion_is_looked_up_and_how_often(
     registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    flags = ["--registry", registry.uri, "--name", "tickets", "--registry.poll_s", "5"]
     with pytest.raises(SystemExit):
-        deploy.main(["--registry", registry.uri, "--name", "tickets", "--print", "--open"])
-    (application,) = last_json(capsys.readouterr().out)["config"]["applications"]
-    assert (application["args"]["bundle"], application["args"]["registry"]) == (None, registry.uri)
-    first = replica(application["args"])
-    assert (first.name, first.version) == ("tickets", "0002")
-    assert first.uri == registry.folder("tickets", "0002")
-    registry.roll_back("tickets", CHAMPION, reason="")
-    second = replica(application["args"])
-    assert (second.version, second.uri) == ("0001", registry.folder("tickets", "0001"))
-
-
-def test_without_a_registry_the_version_is_that_of_the_bundle(tiny_bundle: Path) -> None:
-    made = make_config(settings(bundle=str(tiny_bundle)), [], TWO_CPUS, CODE)
-    found = replica(made["applications"][0]["args"])
-    commit = (tiny_bundle / "bundle.json").read_bytes()
-    assert (found.name, found.version) == ("switchyard", hashlib.sha256(commit).hexdigest()[:12])
+        deploy.main([*flags, "--print", "--open"])
+    hot = user_config(last_json(capsys.readouterr().out)["config"])
+    assert hot["bundle"] is None
+    assert (hot["registry"], hot["name"]) == ({"uri": registry.uri, "poll_s": 5.0}, "tickets")
 
 
 @pytest.mark.parametrize(
@@ -348,90 +340,11 @@ def test_a_name_that_the_registry_does_not_have_is_told_with_those_it_has(
         deploy.deploy(settings(bundle=None, registry=registry.uri, name="router", print=True))
 
 
-def test_a_replica_is_told_one_of_bundle_and_registry() -> None:
-    for values in ({}, {"bundle": "/a", "registry": "/b"}):
-        with pytest.raises(SettingError, match="needs a bundle or a registry, one of the two"):
-            command.build(Endpoint, values)
+def test_a_replica_is_not_told_both_of_bundle_and_registry() -> None:
+    with pytest.raises(SettingError, match="needs a bundle or a registry, one of the two"):
+        command.build(Live, {"bundle": "/a", "registry": "/b"})
 
 
 def test_the_packed_code_lies_beside_the_bundle_or_the_versions() -> None:
     assert origin.code_folder("/runs/one/bundle", None, "x") == "/runs/one/serve-code"
     assert origin.code_folder(None, "s3://models", "x") == "s3://models/x/serve-code"
-
-
-# The packed code.
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A source tree like this one; what `publish_code` packs."""
-    root = tmp_path / "project"
-    for name in (
-        "cluster/__init__.py",
-        "jobs/classifier/text.py",
-        "serve/page/index.html",
-        "serve/deploy.py",
-        "tuning/search.py",
-        "serve/__pycache__/deploy.cpython-311.pyc",
-        "jobs/classifier/__pycache__/text.cpython-311.pyc",
-        "tests/unit/test_a.py",
-        "keys.txt",
-        ".git/config",
-    ):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {name}\n")
-    monkeypatch.setattr(package, "__file__", str(root / "serve" / "deploy.py"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return root
-
-
-def test_the_packed_code_holds_the_four_packages_and_nothing_else(
-    project: Path, tmp_path: Path
-) -> None:
-    uri = publish_code(f"{tmp_path}/code")
-    (packed,) = (tmp_path / "code").iterdir()
-    assert uri == f"file://{packed}"
-    with zipfile.ZipFile(packed) as archive:
-        assert archive.testzip() is None
-        assert sorted(archive.namelist()) == [  # Ray takes one folder off when it unpacks
-            "switchyard/cluster/__init__.py",
-            "switchyard/jobs/classifier/text.py",
-            "switchyard/serve/deploy.py",
-            "switchyard/serve/page/index.html",
-            "switchyard/tuning/search.py",
-        ]
-        assert archive.read("switchyard/tuning/search.py") == b"# tuning/search.py\n"
-    assert sorted(os.listdir(tmp_path)) == ["code", "project"]
-
-
-def test_the_name_of_the_packed_code_is_that_of_its_content(project: Path, tmp_path: Path) -> None:
-    first = publish_code(f"{tmp_path}/code")
-    (project / "serve" / "__pycache__" / "other.pyc").write_text("x")
-    (project / "tests" / "unit" / "test_b.py").write_text("x")
-    os.utime(project / "serve" / "deploy.py", (0, 0))
-    assert publish_code(f"{tmp_path}/code") == first
-
-    (project / "jobs" / "classifier" / "text.py").write_text("# changed\n")
-    changed = publish_code(f"{tmp_path}/code")
-    (project / "tuning" / "search.py").rename(project / "tuning" / "space.py")
-    renamed = publish_code(f"{tmp_path}/code")
-    assert len({first, changed, renamed}) == 3
-    assert len(list((tmp_path / "code").iterdir())) == 3
-
-
-def test_code_that_is_there_already_is_not_written_again(project: Path, tmp_path: Path) -> None:
-    path = Path(publish_code(f"{tmp_path}/code").removeprefix("file://"))
-    path.write_text("as it was")
-    publish_code(f"{tmp_path}/code")
-    assert path.read_text() == "as it was"
-
-
-def test_this_projects_own_code_holds_what_a_replica_imports(tmp_path: Path) -> None:
-    packed = publish_code(f"{tmp_path}/code").removeprefix("file://")
-    with zipfile.ZipFile(packed) as archive:
-        names = archive.namelist()
-    tops = {name.split("/")[1] for name in names}
-    assert tops == {"cluster", "jobs", "serve", "tuning"}
-    assert {"switchyard/serve/replica.py", "switchyard/serve/page/index.html"} <= set(names)
-    assert [name for name in names if "__pycache__" in name] == []

@@ -17,7 +17,8 @@ import pytest
 from jobs.classifier.encoding import Encoded
 from jobs.classifier.predictor import Predictions, Predictor
 from serve.app import make_app
-from serve.guard import PAGE_POLICY, hash_key
+from serve.guard import PAGE_POLICY
+from serve.keyring import Keyring, hash_key
 from serve.models import Loaded, load
 from serve.schema import ClassifyReply
 from serve.service import Service
@@ -70,11 +71,11 @@ def with_service(
 
     With `raises`, an exception that escapes the application fails the test by itself.
     """
-    keys = () if open_to_all else (hash_key(KEY),)
-    endpoint = Endpoint(bundle=loaded.uri, keys=keys, limits=Limits(**limits))
+    keys = Keyring(None if open_to_all else [hash_key(KEY)])
+    endpoint = Endpoint(limits=Limits(**limits))
 
     async def session() -> Any:
-        service = Service(loaded, endpoint)
+        service = Service(loaded, endpoint, keys=keys)
         transport = httpx.ASGITransport(make_app(service), raise_app_exceptions=raises)
         try:
             async with (

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from serve.guard import Guard, Message, Receive, Scope, Send, hash_key
+from serve.guard import Guard, Message, Receive, Scope, Send
+from serve.keyring import Keyring, hash_key
 from serve.settings import Limits
 
 KEYS = ("sy_first", "sy_second", "sy_dritte-ä")
@@ -86,9 +87,8 @@ def run(
 ) -> None:
     async def session() -> None:
         app = App()
-        made = Guard(
-            app, keys=[hash_key(k) for k in keys], limits=Limits(**limits), says_id=says_id
-        )
+        ring = Keyring([hash_key(k) for k in keys] or None)
+        made = Guard(app, keys=ring, limits=Limits(**limits), says_id=says_id)
         async with asyncio.timeout(30):
             await work(made, app)
         assert made.under_way == 0
@@ -330,7 +330,7 @@ def test_behind_the_body_the_app_hears_what_the_server_says() -> None:
         yield from whole(b"all")
         yield {"type": "http.disconnect"}
 
-    asyncio.run(call(Guard(app, keys=(), limits=Limits()), messages()))
+    asyncio.run(call(Guard(app, keys=Keyring(None), limits=Limits()), messages()))
     assert heard == [
         {"type": "http.request", "body": b"all", "more_body": False},
         {"type": "http.disconnect"},
@@ -345,7 +345,7 @@ def test_the_request_id_is_in_the_state_of_the_request_and_on_the_reply() -> Non
         await send({"type": "http.response.start", "status": 204, "headers": [(b"a", b"b")]})
         await send({"type": "http.response.body", "body": b""})
 
-    guard = Guard(app, keys=(), limits=Limits())
+    guard = Guard(app, keys=Keyring(None), limits=Limits())
     status, headers, _ = asyncio.run(call(guard, x_request_id="mine-1"))
     assert (status, headers["a"], headers["x-request-id"]) == (204, "b", "mine-1")
     assert states == [{"request_id": "mine-1"}]
@@ -375,6 +375,6 @@ def test_what_is_not_http_passes_untouched() -> None:
         return
 
     scope: Scope = {"type": "lifespan"}
-    guard = Guard(app, keys=[hash_key("sy_first")], limits=Limits())
+    guard = Guard(app, keys=Keyring([hash_key("sy_first")]), limits=Limits())
     asyncio.run(guard(scope, receive, send))
     assert seen == [(scope, receive, send)]

@@ -64,12 +64,12 @@ def texts(*lengths: int, mark: int) -> Encoded:
 
 def run(
     model: SlowModel,
-    work: Callable[[ModelQueue], Coroutine[Any, Any, None]],
+    work: Callable[["Asked"], Coroutine[Any, Any, None]],
     *,
     waiting_tokens: int = 1000,
 ) -> None:
     async def session() -> None:
-        made = ModelQueue(model.answer, waiting_tokens=waiting_tokens)
+        made = Asked(model, waiting_tokens)
         try:
             async with asyncio.timeout(60):
                 await work(made)
@@ -80,8 +80,22 @@ def run(
     asyncio.run(session())
 
 
+class Asked:
+    """A queue whose requests are all for one model, unless they name another."""
+
+    def __init__(self, model: SlowModel, waiting_tokens: int) -> None:
+        self.queue = ModelQueue(waiting_tokens=waiting_tokens)
+        self._model = model.answer
+
+    async def ask(self, encoded: Encoded, model: SlowModel | None = None) -> Predictions:
+        return await self.queue.ask(model.answer if model is not None else self._model, encoded)
+
+    def close(self) -> None:
+        self.queue.close()
+
+
 async def asked(
-    made: ModelQueue, *requests: Encoded
+    made: Asked, *requests: Encoded
 ) -> list["asyncio.Task[Predictions]"]:  # each has joined the queue once this returns
     tasks = [asyncio.create_task(made.ask(request)) for request in requests]
     await asyncio.sleep(0)  # one turn of the loop: every task runs to its first wait
@@ -95,7 +109,7 @@ def marks(found: Predictions) -> list[int]:
 def test_one_request_on_an_idle_queue_goes_to_the_model_at_once_and_alone() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         (only,) = await asked(made, texts(3, mark=7))
         await model.begins()
         assert model.turns == [[7]]
@@ -108,7 +122,7 @@ def test_one_request_on_an_idle_queue_goes_to_the_model_at_once_and_alone() -> N
 def test_what_arrives_while_the_model_works_is_the_next_turn_as_one() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         later = await asked(made, *(texts(1, mark=m) for m in range(2, 8)))
@@ -123,7 +137,7 @@ def test_what_arrives_while_the_model_works_is_the_next_turn_as_one() -> None:
 def test_the_model_is_called_in_one_thread_that_is_not_the_loops() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         model.let(3)
         for mark in (1, 2, 3):
             await made.ask(texts(1, mark=mark))
@@ -136,7 +150,7 @@ def test_the_model_is_called_in_one_thread_that_is_not_the_loops() -> None:
 def test_every_caller_gets_its_own_rows_of_every_column() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         later = await asked(made, texts(2, 7, mark=10), texts(3, mark=20), texts(1, 9, 1, mark=30))
@@ -157,7 +171,7 @@ def test_a_turn_takes_no_more_tokens_than_the_budget(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(queue, "TURN_TOKENS", 10)
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         later = await asked(
@@ -176,7 +190,7 @@ def test_a_request_above_the_budget_goes_alone_and_nobody_overtakes_it(
     monkeypatch.setattr(queue, "TURN_TOKENS", 10)
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         later = await asked(made, texts(4, mark=2), texts(25, mark=3), texts(4, mark=4))
@@ -191,7 +205,7 @@ def test_a_caller_that_has_gone_costs_no_computing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(queue, "TURN_TOKENS", 10)
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         before, gone, after = await asked(
@@ -210,7 +224,7 @@ def test_a_caller_that_has_gone_costs_no_computing(monkeypatch: pytest.MonkeyPat
 def test_the_model_is_not_called_for_callers_that_have_all_gone() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         gone = await asked(made, texts(1, mark=2), texts(1, mark=3))
@@ -228,7 +242,7 @@ def test_the_model_is_not_called_for_callers_that_have_all_gone() -> None:
 def test_a_caller_that_goes_while_its_turn_runs_disturbs_no_other() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         gone, stays = await asked(made, texts(2, 2, mark=2), texts(2, mark=5))
@@ -246,7 +260,7 @@ def test_a_caller_that_goes_while_its_turn_runs_disturbs_no_other() -> None:
 def test_more_waiting_tokens_than_allowed_are_refused_and_the_rest_is_answered() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(9, mark=1))
         await model.begins()
         (waits,) = await asked(made, texts(4, 4, mark=2))
@@ -265,7 +279,7 @@ def test_more_waiting_tokens_than_allowed_are_refused_and_the_rest_is_answered()
 def test_a_request_above_the_limit_is_taken_while_nothing_waits() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         model.let(1)
         assert marks(await made.ask(texts(50, mark=1))) == [1]
 
@@ -276,7 +290,7 @@ def test_room_is_given_back_by_answers_faults_and_callers_that_left() -> None:
     model = SlowModel()
     model.faults[1] = ValueError("the second turn fails")
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         fails, gone = await asked(made, texts(5, mark=2), texts(5, mark=3))
@@ -296,7 +310,7 @@ def test_an_exception_reaches_all_callers_of_its_turn_and_the_queue_goes_on() ->
     model = SlowModel()
     model.faults[1] = MemoryError("no room for this turn")
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         first = await asked(made, texts(1, mark=1))
         await model.begins()
         both = await asked(made, texts(1, mark=2), texts(1, mark=3))
@@ -312,7 +326,7 @@ def test_an_exception_reaches_all_callers_of_its_turn_and_the_queue_goes_on() ->
 def test_closing_cancels_what_waits_and_what_runs() -> None:
     model = SlowModel()
 
-    async def work(made: ModelQueue) -> None:
+    async def work(made: Asked) -> None:
         runs = await asked(made, texts(1, mark=1))
         await model.begins()
         waits = await asked(made, texts(1, mark=2))
@@ -324,3 +338,24 @@ def test_closing_cancels_what_waits_and_what_runs() -> None:
         assert model.turns == [[1]]
 
     run(model, work)
+
+
+def test_a_turn_is_of_one_model_and_each_request_is_answered_by_the_one_it_named() -> None:
+    old, new = SlowModel(), SlowModel()
+
+    async def work(made: Asked) -> None:
+        first = asyncio.create_task(made.ask(texts(2, mark=1)))
+        await old.begins()
+        rest = [
+            asyncio.create_task(made.ask(texts(2, mark=mark), model))
+            for mark, model in ((2, None), (3, None), (4, new), (5, new))
+        ]
+        await asyncio.sleep(0)
+        old.let(2)
+        new.let(1)
+        found = [marks(await task) for task in (first, *rest)]
+        assert found == [[1], [2], [3], [4], [5]]
+        assert old.turns == [[1], [2, 3]]
+        assert new.turns == [[4, 5]]
+
+    run(old, work)

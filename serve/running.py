@@ -1,0 +1,79 @@
+"""What runs on Ray Serve, asked and changed. Knows nothing of what a config says."""
+
+import time
+from typing import Any
+
+from cluster.errors import BundleError, SwitchyardError
+from serve.config import APPLICATION, DEPLOYMENT
+
+READY_LIMIT_S = 180
+
+
+def listens() -> tuple[str, int] | None:
+    """(host, port) that Serve on this cluster listens on; None if it does not run."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None or not serve.status().proxies:
+        return None
+    return str(client.http_config.host), int(client.http_config.port)
+
+
+def present() -> dict[str, Any] | None:
+    """The `user_config` that the endpoint on this cluster was given last; None without one."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return None
+    application = client.get_serve_details().get("applications", {}).get(APPLICATION) or {}
+    deployments = (application.get("deployed_app_config") or {}).get("deployments") or []
+    found: dict[str, Any] = next((d for d in deployments if d.get("name") == DEPLOYMENT), {})
+    return dict(found["user_config"]) if found.get("user_config") else None
+
+
+def apply(config: dict[str, Any]) -> None:
+    """Hands the config to Serve and waits until the application runs."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import ServeDeploySchema
+
+    options = config["http_options"]
+    serve.start(http_options=HTTPOptions(host=options["host"], port=options["port"]))
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate(config))
+    limit = time.monotonic() + READY_LIMIT_S
+    while True:
+        application = serve.status().applications.get(APPLICATION)
+        state = application.status.value if application is not None else "waiting"
+        if state == "RUNNING":
+            return
+        if state == "DEPLOY_FAILED" or time.monotonic() > limit:
+            message = application.message if application is not None else ""
+            raise SwitchyardError(f"The endpoint did not start ({state}): {message}")
+        time.sleep(0.2)
+
+
+def require_model(uri: str) -> None:
+    """Waits until a replica, whichever answers, serves the bundle at `uri`.
+
+    A running replica loads it beside the one it serves. BundleError if it could not: then the
+    endpoint goes on with the one it has.
+    """
+    from ray import serve
+
+    limit = time.monotonic() + READY_LIMIT_S
+    while True:
+        handle: Any = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+        state = handle.state.remote().result(timeout_s=READY_LIMIT_S)
+        if state["uri"] == uri:
+            return
+        goes_on = f"The endpoint goes on with {state['uri']} (version {state['version']})"
+        if state["update"] is not None:
+            raise BundleError(f"{uri} was refused: {state['update']['problem']} {goes_on}.")
+        if time.monotonic() > limit:
+            raise SwitchyardError(f"{uri} was not loaded within {READY_LIMIT_S} s. {goes_on}.")
+        time.sleep(0.2)
