@@ -64,7 +64,13 @@ def make_app(service: Service, *, says_id: bool = True) -> Guard:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_fault)
-    return Guard(app, keys=service.keys, limits=service.settings.limits, says_id=says_id)
+    return Guard(
+        app,
+        keys=service.keys,
+        limits=service.settings.limits,
+        says_id=says_id,
+        telemetry=service.telemetry,
+    )
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
@@ -135,23 +141,26 @@ def _add_pages(app: FastAPI) -> None:
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def _reply(status: int, message: str, kind: str, headers: Any = None) -> JSONResponse:
+def _reply(
+    request: Request, status: int, message: str, kind: str, headers: Any = None
+) -> JSONResponse:
+    request.state.error_type = kind  # the door counts errors by their kind
     return JSONResponse({"error": message, "error_type": kind}, status, headers=headers)
 
 
-async def _on_request_error(_: Request, error: Exception) -> Response:
+async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _reply(error.status, str(error), error.kind, error.headers)
+    return _reply(request, error.status, str(error), error.kind, error.headers)
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     """Where and why, without what was sent: it may be a person's text."""
     assert isinstance(error, RequestValidationError)
     found = [
         f"{'.'.join(_name(part) for part in item['loc'][1:]) or 'the body'}: {item['msg']}"
         for item in error.errors()[:3]
     ]
-    return _reply(422, "; ".join(found) + ".", "invalid")
+    return _reply(request, 422, "; ".join(found) + ".", "invalid")
 
 
 def _name(part: int | str) -> str:
@@ -160,12 +169,13 @@ def _name(part: int | str) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:  # FastAPI's word for a body that it cannot decode
-        return _reply(422, "The body is not valid JSON in UTF-8.", "invalid")
+        return _reply(request, 422, "The body is not valid JSON in UTF-8.", "invalid")
     kinds = {404: "not_found", 405: "method_not_allowed"}
     return _reply(
+        request,
         error.status_code,
         str(error.detail),
         kinds.get(error.status_code, "invalid"),
@@ -173,6 +183,6 @@ async def _on_http(_: Request, error: Exception) -> Response:
     )
 
 
-async def _on_fault(_: Request, __: Exception) -> Response:
+async def _on_fault(request: Request, __: Exception) -> Response:
     """A fault of ours; the log has the traceback, the client does not."""
-    return _reply(500, "The endpoint failed; its log says why.", "internal")
+    return _reply(request, 500, "The endpoint failed; its log says why.", "internal")

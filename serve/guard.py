@@ -8,6 +8,7 @@ take a slot before the body is read; here every refusal is JSON of the contract.
 import asyncio
 import json
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from serve.errors import BodyTooSlow, Overloaded, RequestError, TooLarge, Unauthorized
 from serve.keyring import Keyring
 from serve.settings import Limits
+from serve.telemetry import Telemetry
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,43 +47,65 @@ def error_body(error: RequestError) -> bytes:
 class Guard:
     """Wraps an application; see the module."""
 
-    def __init__(self, app: App, *, keys: Keyring, limits: Limits, says_id: bool = True) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        keys: Keyring,
+        limits: Limits,
+        says_id: bool = True,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         """`says_id`: whether the request id is put on replies here; Ray Serve does it itself."""
         self.app = app
         self.keys = keys
         self.limits = limits
         self.says_id = says_id
         self.under_way = 0
+        self._telemetry = telemetry or Telemetry()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        began = time.perf_counter()
         headers = {name.lower(): value for name, value in scope["headers"]}
         given = headers.get(REQUEST_ID.encode(), b"").decode("latin-1")
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        dressed = _dress(send, request_id if self.says_id else None)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        reply = _Reply(send, request_id if self.says_id else None)
+        try:
+            await self._let_in(scope, headers, receive, reply)
+        finally:
+            # Nothing was sent where the client left, or where the application failed.
+            self._telemetry.request(
+                scope["path"], reply.status, state.get("error_type"), time.perf_counter() - began
+            )
+
+    async def _let_in(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         try:
             self._check_key(scope["path"], headers)
             body = await self._read_body(headers, receive)
+            self._check_room(scope["path"])
         except RequestError as error:
-            await _refuse(dressed, error)
-            return
-        if self.under_way >= self.limits.waiting_requests and scope["path"] not in PUBLIC:
-            await _refuse(
-                dressed,
-                Overloaded(
-                    f"{self.under_way} requests are under way, as many as this replica takes. "
-                    "Try again in a moment."
-                ),
-            )
+            scope["state"]["error_type"] = error.kind
+            await _refuse(send, error)
             return
         self.under_way += 1
         try:
-            await self.app(scope, _replay(body, receive), dressed)
+            await self.app(scope, _replay(body, receive), send)
         finally:
             self.under_way -= 1
+
+    def _check_room(self, path: str) -> None:
+        if self.under_way >= self.limits.waiting_requests and path not in PUBLIC:
+            raise Overloaded(
+                f"{self.under_way} requests are under way, as many as this replica takes. "
+                "Try again in a moment."
+            )
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self.keys.is_open or path in PUBLIC:
@@ -134,16 +158,19 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _dress(send: Send, request_id: str | None) -> Send:
-    """A `send` that adds the request id and the security headers."""
+class _Reply:
+    """A `send` that adds the request id and the security headers, and remembers the status."""
 
-    async def dressed(message: Message) -> None:
+    def __init__(self, send: Send, request_id: str | None) -> None:
+        self.status = 0
+        self._send = send
+        self._said = [] if request_id is None else [(REQUEST_ID.encode(), request_id.encode())]
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            said = [] if request_id is None else [(REQUEST_ID.encode(), request_id.encode())]
-            message["headers"] = [*message.get("headers", []), *said, *_SECURITY_HEADERS]
-        await send(message)
-
-    return dressed
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), *self._said, *_SECURITY_HEADERS]
+        await self._send(message)
 
 
 async def _refuse(send: Send, error: RequestError) -> None:

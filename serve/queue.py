@@ -7,6 +7,7 @@ and no request is answered by a model that it was not encoded for. Knows nothing
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import numpy as np
 from jobs.classifier.encoding import Encoded
 from jobs.classifier.predictor import Predictions
 from serve.errors import Overloaded
+from serve.telemetry import Telemetry
 
 # What one turn of the model takes at most: enough to fill it, little enough that a newcomer does
 # not wait long for the turn to end.
@@ -31,16 +33,18 @@ class _Waiting:
     encoded: Encoded
     model: Answer
     tokens: int
+    since: float
     answer: "asyncio.Future[Predictions]"
 
 
 class ModelQueue:
     """One thread that computes, many requests."""
 
-    def __init__(self, *, waiting_tokens: int) -> None:
+    def __init__(self, *, waiting_tokens: int, telemetry: Telemetry | None = None) -> None:
         self._limit = waiting_tokens
         self._waiting: deque[_Waiting] = deque()
         self._tokens = 0
+        self._telemetry = telemetry or Telemetry()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loop_task: asyncio.Task[None] | None = None
@@ -59,9 +63,11 @@ class ModelQueue:
             )
         if self._loop_task is None:
             self._loop_task = asyncio.get_running_loop().create_task(self._run())
-        item = _Waiting(encoded, model, tokens, asyncio.get_running_loop().create_future())
+        future: asyncio.Future[Predictions] = asyncio.get_running_loop().create_future()
+        item = _Waiting(encoded, model, tokens, time.perf_counter(), future)
         self._waiting.append(item)
         self._tokens += tokens
+        self._telemetry.waiting(len(self._waiting), self._tokens)
         self._wake.set()
         return await item.answer
 
@@ -74,9 +80,7 @@ class ModelQueue:
                 self._wake.clear()
                 continue
             try:
-                found = await loop.run_in_executor(
-                    self._thread, turn[0].model, _together([item.encoded for item in turn])
-                )
+                found = await loop.run_in_executor(self._thread, self._infer, turn)
             except asyncio.CancelledError:  # closed
                 for item in turn:
                     item.answer.cancel()
@@ -87,6 +91,17 @@ class ModelQueue:
                         item.answer.set_exception(error)
                 continue
             _hand_out(turn, found)
+
+    def _infer(self, turn: Sequence[_Waiting]) -> Predictions:
+        """The answers of a turn; in the model's thread."""
+        began = time.perf_counter()
+        for item in turn:
+            self._telemetry.stage("queue", began - item.since)
+        together = _together([item.encoded for item in turn])
+        self._telemetry.batch(len(together.tokens), sum(item.tokens for item in turn))
+        found = turn[0].model(together)
+        self._telemetry.stage("infer", time.perf_counter() - began)
+        return found
 
     def _next_turn(self) -> list[_Waiting]:
         """Takes requests of one model, in order, while they fit; callers that left are dropped."""
@@ -102,6 +117,7 @@ class ModelQueue:
             if not item.answer.done():
                 turn.append(item)
                 taken += item.tokens
+        self._telemetry.waiting(len(self._waiting), self._tokens)
         return turn
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from ray import serve
 
 from cluster.command import build as build_settings
 from serve.app import make_app
+from serve.exporter import ray_telemetry
 from serve.guard import Guard
 from serve.keeper import Keeper
 from serve.keyring import Keyring
@@ -32,7 +33,7 @@ class Replica:
         """
         endpoint = build_settings(Endpoint, settings)
         keys = Keyring(())
-        self.service = Service(None, endpoint, keys=keys)
+        self.service = Service(None, endpoint, keys=keys, telemetry=ray_telemetry())
         self.keeper = Keeper(_loader(endpoint), self.service, keys)
         if endpoint.says_what:
             self.keeper.begin(endpoint)

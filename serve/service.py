@@ -5,6 +5,7 @@ the texts were encoded for, who asks afterwards by the new one.
 """
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from serve.models import Loaded
 from serve.queue import ModelQueue
 from serve.schema import Info, ModelName, Update
 from serve.settings import Endpoint
+from serve.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,18 @@ class Service:
         settings: Endpoint,
         *,
         keys: Keyring | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`loaded`: None until there is one. `keys`: None lets everybody in."""
-        self._loaded = loaded
+        self.telemetry = telemetry or Telemetry()
+        self._loaded: Loaded | None = None
+        if loaded is not None:
+            self.put(loaded)
         self.settings = settings
         self.keys = Keyring(None) if keys is None else keys
-        self.queue = ModelQueue(waiting_tokens=settings.limits.waiting_tokens)
+        self.queue = ModelQueue(
+            waiting_tokens=settings.limits.waiting_tokens, telemetry=self.telemetry
+        )
         # What became of the newest model, if it is not the one that answers.
         self.update: Update | None = None
         # Tokenizing takes a fraction of the model's time: one thread is enough, and keeps the
@@ -51,6 +59,8 @@ class Service:
 
     def put(self, loaded: Loaded) -> None:
         """From the next request on this model answers; may be called from any thread."""
+        about = loaded.predictor.about
+        self.telemetry.model(loaded.name, loaded.version, about.labels, about.natural_prior)
         self._loaded = loaded
 
     @property
@@ -84,11 +94,17 @@ class Service:
                 found = await self.queue.ask(predictor.answer, encoded)
         except TimeoutError:
             raise TooLate(f"No answer within {limits.answer_s:g} s.") from None
-        return Answer(found, predictor.about.labels, loaded.named)
+        labels = predictor.about.labels
+        named = [labels[number] for number in found.labels.tolist()]
+        self.telemetry.answers(named, found.label_scores, found.abstained, found.truncated)
+        return Answer(found, labels, loaded.named)
 
     async def _encode(self, encoder: Encoder, texts: list[str]) -> Encoded:
+        began = time.perf_counter()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoding, encoder.encode, texts)
+        encoded = await loop.run_in_executor(self._encoding, encoder.encode, texts)
+        self.telemetry.stage("tokenize", time.perf_counter() - began)
+        return encoded
 
     def info(self) -> Info:
         loaded = self.loaded
@@ -111,3 +127,4 @@ class Service:
     def close(self) -> None:
         self.queue.close()
         self._encoding.shutdown(wait=False, cancel_futures=True)
+        self.telemetry.close()

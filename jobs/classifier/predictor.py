@@ -6,6 +6,7 @@ One code path for evaluation, batch prediction and the endpoint, so that they ca
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,20 @@ def decide(
     return Predictions(labels, scores, abstained, truncated, logits.numpy())
 
 
+def halve(network: Any, dtype: torch.dtype) -> None:
+    """Keeps the encoder's weights in `dtype`, so that no pass converts them; the head computes in
+    float32, since temperature and offsets are folded into it and a label hangs on small
+    differences of its sums."""
+    network.base_model.to(dtype)
+    for name, part in network.named_children():
+        if name != network.base_model_prefix:
+            part.register_forward_pre_hook(_in_float32)
+
+
+def _in_float32(_: torch.nn.Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(v.float() if isinstance(v, torch.Tensor) else v for v in values)
+
+
 class Predictor:
     """A loaded bundle."""
 
@@ -84,6 +99,8 @@ class Predictor:
         self.dtype = resolve(precision, self.device)
         self.encoder = Encoder(folder, self.about.max_tokens)
         self.network = saved_network(folder).to(self.device)
+        if self.dtype is not torch.float32:
+            halve(self.network, self.dtype)
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answers in the order of `texts`."""
@@ -116,11 +133,7 @@ class Predictor:
 
     def _forward(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
         ids, mask = pad(tokens, self.encoder.pad_id)
-        mixed = self.dtype is not torch.float32
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=self.dtype if mixed else None, enabled=mixed),
-        ):
+        with torch.inference_mode():
             output = self.network(
                 input_ids=torch.from_numpy(ids).to(self.device),
                 attention_mask=torch.from_numpy(mask).to(self.device),
