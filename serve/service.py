@@ -7,6 +7,7 @@ from jobs.classifier.encoding import Encoded
 from jobs.classifier.predictor import Predictions
 from serve import dialects
 from serve.errors import TooLarge, TooLate
+from serve.feedback import Feedback
 from serve.models import Loaded
 from serve.queue import ModelQueue
 from serve.schema import Info, ModelName
@@ -19,6 +20,7 @@ class Service:
     def __init__(self, loaded: Loaded, settings: Endpoint) -> None:
         self.loaded = loaded
         self.settings = settings
+        self.feedback: Feedback | None = None
         self.queue = ModelQueue(
             loaded.predictor.answer, waiting_tokens=settings.limits.waiting_tokens
         )
