@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -28,7 +29,14 @@ OneText = Annotated[
         mode="validation",
     ),
 ]
-TopK = Annotated[StrictInt, Field(ge=1, le=10_000)]
+
+
+def _whole(value: Any) -> Any:
+    """3.0 is an integer in JSON Schema, and some languages write it so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+TopK = Annotated[StrictInt, BeforeValidator(_whole), Field(ge=1, le=10_000)]
 Score = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 

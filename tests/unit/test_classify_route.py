@@ -105,6 +105,11 @@ def test_more_alternatives_than_classes_give_all_classes(ask: Ask) -> None:
     assert sum(a["score"] for a in alternatives) == pytest.approx(1, abs=1e-5)
 
 
+def test_top_k_may_be_a_whole_number_written_as_a_fraction(ask: Ask) -> None:
+    reply = ask("POST", "/v1/classify", json={"texts": ["vpn"], "top_k": 2.0})
+    assert len(reply.json()["predictions"][0]["alternatives"]) == 2
+
+
 def test_three_alternatives_are_given_unless_asked_otherwise(
     make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
