@@ -1,23 +1,30 @@
 """The routes, as a FastAPI application around one loaded model. Knows nothing of Ray."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+import fastapi
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from serve import dialects
 from serve.docs import docs_page
-from serve.errors import RequestError
+from serve.errors import NoFeedback, RequestError, TooLate, UnknownModel, shown
 from serve.guard import PAGE_POLICY, Guard
 from serve.schema import (
     ClassifyReply,
     ClassifyRequest,
     ErrorReply,
+    FeedbackReply,
+    FeedbackRequest,
+    InferenceRequest,
     Info,
     LabelScore,
     PredictRequest,
@@ -42,9 +49,18 @@ _ERRORS: _Documented = {
 }
 
 
+_MODEL_ERRORS = _ERRORS | {404: {"model": ErrorReply, "description": "no model of that name"}}
+_FEEDBACK_ERRORS = _ERRORS | {
+    400: {"model": ErrorReply, "description": "an empty text"},
+    404: {"model": ErrorReply, "description": "no place for corrections is configured"},
+    503: {"model": ErrorReply, "description": "not stored; see Retry-After"},
+    504: {"model": ErrorReply, "description": "not known to be stored in time"},
+}
 # What the door itself may answer, on routes that need no key and on those that do.
 _PUBLIC_ERRORS: _Documented = {status: _ERRORS[status] for status in (408, 413)}
 _DOOR_ERRORS: _Documented = {status: _ERRORS[status] for status in (401, 408, 413, 429, 503)}
+# Says in the document that a key is needed; the door is what looks at it.
+_NEEDS_KEY = [Security(HTTPBearer(auto_error=False, scheme_name="key"))]
 
 
 def make_app(service: Service, *, says_id: bool = True) -> Guard:
@@ -58,6 +74,8 @@ def make_app(service: Service, *, says_id: bool = True) -> Guard:
         lifespan=_lifespan(service),
     )
     _add_classification(app, service)
+    _add_dialects(app, service)
+    _add_feedback(app, service)
     _add_status(app, service)
     _add_pages(app)
     app.add_exception_handler(RequestError, _on_request_error)
@@ -83,7 +101,9 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
 
 
 def _add_classification(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/classify", response_model=ClassifyReply, responses=_ERRORS)
+    @app.post(
+        "/v1/classify", response_model=ClassifyReply, responses=_ERRORS, dependencies=_NEEDS_KEY
+    )
     async def classify(body: ClassifyRequest, request: Request) -> ClassifyReply:
         """Labels texts."""
         answer = await service.answer(body.texts)
@@ -94,17 +114,77 @@ def _add_classification(app: FastAPI, service: Service) -> None:
             request_id=request.state.request_id, model=answer.model, predictions=predictions
         )
 
+
+def _add_dialects(app: FastAPI, service: Service) -> None:
     @app.post(
         "/predict",
         response_model=list[LabelScore] | list[list[LabelScore]],
         responses=_ERRORS,
+        dependencies=_NEEDS_KEY,
     )
     async def predict(body: PredictRequest) -> Response:
         """Labels texts, in the request and reply shapes of text-embeddings-inference."""
-        texts = dialects.tei_texts(body.inputs)
-        answer = await service.answer(texts, truncate=body.truncate)
+        texts, single = dialects.tei_texts(body.inputs)
+        answer = await service.answer(texts, truncate=body.truncate is not False)
         scores = dialects.tei_scores(answer.found, answer.labels, raw_scores=body.raw_scores)
-        return JSONResponse(scores[0] if isinstance(body.inputs, str) else scores)
+        return JSONResponse(scores[0] if single else scores)
+
+    # A name may hold slashes, as those of the Hugging Face Hub do.
+    @app.post(
+        "/models/{name:path}",
+        response_model=list[list[LabelScore]],
+        responses=_MODEL_ERRORS,
+        dependencies=_NEEDS_KEY,
+    )
+    async def infer(
+        name: Annotated[str, fastapi.Path(description="the model's name, as /info says it")],
+        body: InferenceRequest,
+    ) -> Response:
+        """Labels texts, in the request and reply shapes of the Hugging Face inference API."""
+        served = service.model.name
+        if name != served:
+            raise UnknownModel(
+                f'No model of that name is here: "{served}" is served, at /models/{quote(served)}.'
+            )
+        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        top_k, function = None, None
+        if body.parameters is not None:
+            top_k, function = body.parameters.top_k, body.parameters.function_to_apply
+        answer = await service.answer(texts)
+        return JSONResponse(
+            dialects.inference_scores(answer.found, answer.labels, top_k=top_k, function=function)
+        )
+
+
+def _add_feedback(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/feedback",
+        response_model=FeedbackReply,
+        responses=_FEEDBACK_ERRORS,
+        dependencies=_NEEDS_KEY,
+    )
+    async def feedback(body: FeedbackRequest, request: Request) -> FeedbackReply:
+        """Stores the label that a text should have had; the answer comes once it is durable."""
+        if service.feedback is None:
+            raise NoFeedback("This endpoint was deployed without feedback.uri: it stores nothing.")
+        limits, loaded = service.settings.limits, service.loaded
+        correction = dialects.correction(
+            body,
+            request_id=request.state.request_id,
+            model=loaded.named,
+            labels=loaded.predictor.about.labels,
+            limits=limits,
+        )
+        try:
+            async with asyncio.timeout(limits.answer_s):
+                await service.feedback.put(correction)
+        except TimeoutError:
+            raise TooLate(
+                f"The correction was not stored within {limits.answer_s:g} s, and may be yet. "
+                "Send it again, with the same request_id."
+            ) from None
+        service.telemetry.feedback()
+        return FeedbackReply(request_id=correction.request_id)
 
 
 def _add_status(app: FastAPI, service: Service) -> None:
@@ -119,7 +199,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
         _ = service.loaded  # NotReady without one
         return Status(status="ready")
 
-    @app.get("/info", response_model=Info, responses=_DOOR_ERRORS)
+    @app.get("/info", response_model=Info, responses=_DOOR_ERRORS, dependencies=_NEEDS_KEY)
     async def info() -> Info:
         """What is being served."""
         return service.info()
@@ -157,16 +237,10 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     """Where and why, without what was sent: it may be a person's text."""
     assert isinstance(error, RequestValidationError)
     found = [
-        f"{'.'.join(_name(part) for part in item['loc'][1:]) or 'the body'}: {item['msg']}"
+        f"{'.'.join(shown(str(part), 40) for part in item['loc'][1:]) or 'the body'}: {item['msg']}"
         for item in error.errors()[:3]
     ]
     return _reply(request, 422, "; ".join(found) + ".", "invalid")
-
-
-def _name(part: int | str) -> str:
-    """A part of a place in the body; a key that the client made up may be long."""
-    text = str(part)
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

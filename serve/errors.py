@@ -12,6 +12,15 @@ class RequestError(Exception):
         self.headers: dict[str, str] = {}
 
 
+def shown(text: str, most: int) -> str:
+    """The beginning of what a client sent, fit to be said back: one line that any client reads.
+
+    Surrogates, which no reply can carry, control and formatting characters become U+FFFD.
+    """
+    start = "".join(c if c.isprintable() else "\ufffd" for c in text[:most])
+    return start if len(text) <= most else f"{start}…"
+
+
 class Empty(RequestError):
     """Nothing to label."""
 
@@ -26,6 +35,18 @@ class Unauthorized(RequestError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class UnknownModel(RequestError):
+    """No model of that name is served here."""
+
+    status, kind = 404, "not_found"
+
+
+class NoFeedback(RequestError):
+    """Corrections have no place to go."""
+
+    status, kind = 404, "no_feedback"
 
 
 class BodyTooSlow(RequestError):

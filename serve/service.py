@@ -13,6 +13,7 @@ from jobs.classifier.encoding import Encoded, Encoder
 from jobs.classifier.predictor import Predictions
 from serve import dialects
 from serve.errors import NotReady, TooLarge, TooLate
+from serve.feedback import Feedback
 from serve.keyring import Keyring
 from serve.models import Loaded
 from serve.queue import ModelQueue
@@ -48,6 +49,7 @@ class Service:
             self.put(loaded)
         self.settings = settings
         self.keys = Keyring(None) if keys is None else keys
+        self.feedback: Feedback | None = None
         self.queue = ModelQueue(
             waiting_tokens=settings.limits.waiting_tokens, telemetry=self.telemetry
         )

@@ -5,7 +5,7 @@ import pytest
 
 from jobs.classifier.predictor import Predictions
 from serve import dialects
-from serve.errors import Empty, RequestError, TooLarge
+from serve.errors import Empty, RequestError, TooLarge, shown
 from serve.schema import Prediction
 from serve.settings import Limits
 
@@ -112,15 +112,81 @@ def test_tei_raw_scores_are_the_logits_of_the_same_labels() -> None:
 
 
 def test_tei_inputs_are_one_text_or_a_list_of_lists_of_one() -> None:
-    assert dialects.tei_texts("one") == ["one"]
-    assert dialects.tei_texts([["one"], ["two"]]) == ["one", "two"]
-    assert dialects.tei_texts([]) == []
+    assert dialects.tei_texts("one") == (["one"], True)
+    assert dialects.tei_texts(["one"]) == (["one"], True)
+    assert dialects.tei_texts([["one"], ["two"]]) == (["one", "two"], False)
+    assert dialects.tei_texts([["one"]]) == (["one"], False)
+    assert dialects.tei_texts([]) == ([], False)
 
 
 @pytest.mark.parametrize("inputs", [[["a"], ["b", "c"]], [["a"], []]])
 def test_tei_inputs_of_other_lengths_are_refused_by_their_number(inputs: list[list[str]]) -> None:
-    with pytest.raises(RequestError, match=rf"^inputs\[1\] has {len(inputs[1])} texts"):
+    with pytest.raises(RequestError, match=rf"^inputs\[1\] is a list of {len(inputs[1])} texts"):
         dialects.tei_texts(inputs)
+
+
+def test_a_flat_list_of_tei_inputs_is_refused_as_a_pair_would_be() -> None:
+    with pytest.raises(RequestError, match=r"^inputs is a list of 2 texts.*\[\[\"first\"\]"):
+        dialects.tei_texts(["a", "b"])
+
+
+def test_inference_scores_begin_with_the_decision_and_fall_whatever_the_function() -> None:
+    answers = found([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]], labels=[2, 3])
+    for function in (None, "softmax", "sigmoid", "none"):
+        for answer, label in zip(
+            dialects.inference_scores(answers, LABELS, top_k=None, function=function),
+            ("printing", "access"),
+            strict=True,
+        ):
+            assert answer[0]["label"] == label
+            assert sorted(item["label"] for item in answer) == sorted(LABELS)
+            others = [item["score"] for item in answer[1:]]
+            assert others == sorted(others, reverse=True)
+
+
+def test_the_sigmoid_of_logits_of_any_size_is_between_zero_and_one() -> None:
+    answers = found([[1e6, -1e6, 0.0, 90.0]])  # the logits are ten times these, less five
+    with np.errstate(all="raise"):
+        (answer,) = dialects.inference_scores(answers, LABELS, top_k=None, function="sigmoid")
+    said = {item["label"]: item["score"] for item in answer}
+    assert said == pytest.approx(
+        {"mail": 1.0, "network": 0.0, "printing": 1 / (1 + np.exp(5)), "access": 1.0}
+    )
+
+
+@pytest.mark.parametrize(("top_k", "given"), [(None, 4), (1, 1), (4, 4), (10_000, 4)])
+def test_inference_scores_are_as_many_as_asked_for_or_all(top_k: int | None, given: int) -> None:
+    (answer,) = dialects.inference_scores(
+        found([[0.1, 0.5, 0.25, 0.15]]), LABELS, top_k=top_k, function=None
+    )
+    assert len(answer) == given
+
+
+@pytest.mark.parametrize(
+    ("min_score", "abstained"),
+    [(0.0, [True, False]), (0.49, [True, False]), (0.7, [True, False]), (0.71, [True, True])],
+)
+def test_min_score_only_adds_to_what_is_abstained_on(
+    min_score: float, abstained: list[bool]
+) -> None:
+    answers = dialects.predictions(
+        found([[0.4, 0.3, 0.2, 0.1], [0.1, 0.7, 0.1, 0.1]]), LABELS, top_k=1, min_score=min_score
+    )
+    assert [answer.abstained for answer in answers] == abstained
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ""),
+        ("kö 1", "kö 1"),
+        ("12345678", "12345678"),
+        ("123456789", "12345678…"),
+        ("a\n\0\x1b\u202e\ud800b", "a\ufffd\ufffd\ufffd\ufffd\ufffdb"),
+    ],
+)
+def test_what_a_client_sent_is_said_back_short_and_on_one_line(text: str, said: str) -> None:
+    assert shown(text, 8) == said
 
 
 @pytest.mark.parametrize(

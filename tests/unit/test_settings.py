@@ -229,9 +229,9 @@ def test_gpu_may_be_a_boolean_of_toml(value: object, word: str) -> None:
 def test_the_endpoint_survives_the_way_through_its_config() -> None:
     made = serve.Endpoint(
         bundle="s3://b/c",
-        keys=("aa", "bb"),
+        key_hashes=("aa", "bb"),
+        fallbacks=("s3://b/b",),
         threads=2,
         limits=serve.Limits(texts=3, body_s=0.5),
-        autoscaling=serve.Autoscaling(max_replicas=4),
     )
     assert command.build(serve.Endpoint, made.model_dump(mode="json")) == made
