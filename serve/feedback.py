@@ -1,7 +1,7 @@
 """Corrections on their way from a caller to the next training data, which `jobs.prepare` reads.
 
 Those that arrive within a moment are committed together, as one immutable object of JSON lines;
-nobody is answered before his correction would survive the end of the process and a power loss.
+no caller is answered before its correction would survive the end of the process and a power loss.
 Knows nothing of HTTP.
 
     <uri>/2026-11-25/20261125T211500123Z-<12 hexadecimal digits>.jsonl
