@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from cluster import storage
 from jobs.key_files import bounds
+from jobs.part_files import write_part
 from jobs.ranges import Ranges, Settled
-from jobs.sides import CONFLICTING_TEXTS, write_part
+from jobs.sides import CONFLICTING_TEXTS
 
 CONFLICTS = pa.schema({"text": pa.string(), "label": pa.string(), "rows": pa.int64()})
 

@@ -15,6 +15,14 @@ from jobs.profiling.figures import number
 
 SPLITS = ("train", "validation", "test")
 MOST_COLUMNS = 60
+CORRECTED = (
+    ("objects", "objects in the folder"),
+    ("read", "corrections read"),
+    ("texts", "texts corrected"),
+    ("changed", "texts of the source whose label changed"),
+    ("added", "texts added that the source did not have"),
+    ("rejected", "corrections rejected"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,14 @@ def _extras(manifest: Mapping[str, Any]) -> list[Extra]:
     """What preparing did besides, as far as it did."""
     rare: Mapping[str, Any] = manifest.get("rare") or {}
     rule = f"They have fewer distinct texts than split.min_rows; split.rare is {rare.get('rule')}."
+    corrections: Mapping[str, Any] = manifest.get("corrections") or {}
     found = [
+        Extra(
+            "Corrections",
+            "The newest correction of a text takes the place of its labels.",
+            ("Corrections", "How many"),
+            [(told, f"{corrections.get(key, 0):,}") for key, told in CORRECTED if corrections],
+        ),
         Extra(
             "Files that could not be read",
             "They were passed over.",

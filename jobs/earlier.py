@@ -1,6 +1,6 @@
 """Earlier prepared data whose split goes on: its cuts, and where each of its texts stood."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cluster import storage
+from cluster.errors import DataError
 from jobs import passes, splits
 from jobs.key_files import KEY, KeyFile, write_keys
 
@@ -19,6 +20,21 @@ class Earlier:
     uri: str
     cuts: Mapping[str, tuple[int, int]]  # label → (test, validation)
     given: Sequence[str]  # splits that came with the rows, and were not cut
+
+
+def require_like(earlier: Earlier | None, came: Collection[int]) -> None:
+    """DataError where the earlier data got its splits in another way than this one, of whose rows
+    some `came` with these sides."""
+    now = [splits.SPLITS[side] for side in sorted(came)]
+    if earlier is not None and list(earlier.given) != now:
+        raise DataError(
+            f"--split.like {earlier.uri} was prepared with {_listed(earlier.given)} given, and "
+            f"here {_listed(now)} given: its cuts do not fit. Prepare both in the same way."
+        )
+
+
+def _listed(splits_given: Sequence[str]) -> str:
+    return f"{' and '.join(splits_given)} rows" if splits_given else "no split"
 
 
 def remember(uri: str, ranges: int, scratch: str) -> list[KeyFile]:

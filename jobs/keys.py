@@ -18,6 +18,7 @@ from cluster import storage
 from cluster.errors import DataError
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, hashes
+from jobs.corrections import Corrections, Shared
 from jobs.data_settings import Columns
 from jobs.key_files import KEY, KeyFile, Keys, merge_keys, rows_uri, write_keys, write_rows
 from jobs.records import REASONS, Parsed, parse, strings
@@ -51,24 +52,30 @@ class Reading:
     renamed: Mapping[str, str]
     given: int = FREE  # the side of every row, for a source that is a split of its own
     id_type: pa.DataType | None = None
+    corrections: Shared | None = None
+    origin: str | None = None  # the column that names the file of a row, if not the file itself
 
     @property
     def name(self) -> str:
         """What tells the files of this source from those of another."""
+        if self.origin is not None:
+            return "corrected"
         return "part" if self.given == FREE else "given"
 
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
         of = self.columns
-        return [*of.text, of.label, *(name for name in (of.id, of.split) if name)]
+        others = (of.id, of.split, self.origin)
+        return [*of.text, of.label, *(name for name in others if name)]
 
 
 @dataclass
 class Inventory:
     """What the first pass found: the key files, and small numbers.
 
-    `chunk_rows`: rows fit for use, per chunk of the source.
+    `chunk_rows`: rows fit for use, per chunk of the source. `corrected` and `changed` bool [texts
+    with a correction]: those that have rows here, and those of which a row was changed.
     """
 
     files: list[KeyFile] = field(default_factory=list)
@@ -78,6 +85,15 @@ class Inventory:
     given: set[int] = field(default_factory=set)
     renamed: set[str] = field(default_factory=set)  # old names of the label map that occur
     bad: list[BadFile] = field(default_factory=list)
+    corrected: splits.Mask = field(default_factory=lambda: np.zeros(0, np.bool_))
+    changed: splits.Mask = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    @classmethod
+    def empty(cls, corrections: int, **more: Any) -> "Inventory":
+        """Nothing found yet, of so many corrections."""
+        found = cls(**more)
+        found.corrected, found.changed = (np.zeros(corrections, np.bool_) for _ in range(2))
+        return found
 
     @property
     def rows(self) -> int:
@@ -133,7 +149,8 @@ def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
     import ray
 
     chunks = source.chunks()
-    found = Inventory(chunk_rows=[0] * len(chunks))
+    corrections = 0 if how.corrections is None else how.corrections.texts
+    found = Inventory.empty(corrections, chunk_rows=[0] * len(chunks))
     bad: dict[str, BadFile] = {}
     shared = [ray.put(chunks)]
     for message in passes.over(
@@ -150,6 +167,8 @@ def _pass(source: Source, how: Reading, ranges: int, scratch: str) -> Inventory:
         found.rejected += Counter(message["rejected"])
         found.given |= set(message["given"])
         found.renamed |= set(message["renamed"])
+        found.corrected[message["corrected"]] = True
+        found.changed[message["changed"]] = True
         found.chunk_rows[message["chunk"]] = message["rows"]
         found.files.append(KeyFile(message["uri"], tuple(message["offsets"])))
         bad |= {path: BadFile(path, problem) for path, problem in message["bad"]}
@@ -164,14 +183,15 @@ def _write_keys(
     import ray
 
     parts: list[tuple[Part, ...]] = ray.get(chunks[0])
-    found = Inventory()
+    corrections = None if how.corrections is None else how.corrections.get()
+    found = Inventory.empty(0 if corrections is None else len(corrections.ids))
     keys: list[Keys] = []
     rows: list[tuple[Hashes, npt.NDArray[np.int8]]] = []
     mistake = None
     for part in parts[number]:
         try:
             # A file counts whole or not at all.
-            keys += list(_keys(part, how, found, rows))
+            keys += list(_keys(part, how, corrections, found, rows))
         except BadFile as error:
             found.bad.append(error)
         except DataError as error:
@@ -192,6 +212,8 @@ def _write_keys(
         "rejected": dict(found.rejected),
         "given": sorted(found.given),
         "renamed": sorted(found.renamed),
+        "corrected": np.flatnonzero(found.corrected).tolist(),
+        "changed": np.flatnonzero(found.changed).tolist(),
         "rows": int(merged["rows"].sum()),
         "uri": uri,
         "offsets": write_keys(merged, ranges, uri),
@@ -203,6 +225,7 @@ def _write_keys(
 def _keys(
     part: Part,
     how: Reading,
+    corrections: Corrections | None,
     found: Inventory,
     seen: list[tuple[Hashes, npt.NDArray[np.int8]]],
 ) -> Iterator[Keys]:
@@ -211,6 +234,11 @@ def _keys(
     for table in read_part(fs, how.format, part, how.names):
         parsed, given = _parsed(table, how, part.file.path)
         found.renamed |= how.renamed.keys() & set(parsed.old_labels)
+        ids = parsed.text_ids()
+        if corrections is not None:
+            parsed, at, changed = corrections.apply(parsed, ids)
+            found.corrected[at] = True
+            found.changed[at[changed]] = True
         for code, rows in enumerate(np.bincount(parsed.reasons, minlength=len(REASONS))):
             if code and rows:
                 found.rejected[REASONS[code]] += int(rows)
@@ -220,7 +248,6 @@ def _keys(
         found.labels |= {names[code] for code in np.unique(codes)}
         found.given |= set(np.unique(given[fit]).tolist())
         keys = np.zeros(len(fit), KEY)
-        ids = parsed.text_ids()
         seen.append((ids, parsed.reasons))
         keys["id"] = ids[fit]
         keys["label"] = label_ids(names)[codes]

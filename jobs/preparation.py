@@ -6,8 +6,8 @@ side that the cuts give them. The text of a row never leaves the task that read 
 texts under several labels, which are written to conflicts/, and the sample for the report.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,56 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import storage
-from cluster.errors import DataError
 from cluster.session import say
-from jobs import keys, splits
+from jobs import feedback, splits
 from jobs.conflicts import CONFLICTS, write_conflicts
-from jobs.data_settings import Columns, Split
-from jobs.earlier import Earlier, remember
-from jobs.keys import Inventory, Reading
+from jobs.earlier import remember, require_like
+from jobs.feedback import Feedback, Settled
 from jobs.labelling import Labelling, choose_cuts, judge, without_training
+from jobs.part_files import write_part
 from jobs.ranges import FEW_KEYS, MOST_RANGES, RANGE_KEYS, Ranges
+from jobs.reads import Read, Request, add_corrections, first_pass, require_rows
 from jobs.records import FIT
-from jobs.sides import REJECTED, SAMPLE, Written, write_part, write_rows
-from jobs.sources import Source
+from jobs.sides import REJECTED, SAMPLE, Written, write_rows
 from jobs.splits import FREE, SPLITS, TEST, VALIDATION, Cuts
 
 FORMAT_VERSION = 2
-SAMPLE_ROWS = 100_000
-SAMPLE_BYTES = 512 << 20  # the sample is looked at in one place
-UNPACKED = 4  # bytes of text in a byte of a compressed file, roughly
 SCRATCH = ".scratch"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to prepare, in plain values."""
-
-    source: Source
-    test_source: Source | None
-    columns: Columns
-    split: Split
-    renamed: Mapping[str, str]
-    earlier: Earlier | None
-    on_bad_file: str
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A source after its first pass."""
-
-    source: Source
-    how: Reading
-    found: Inventory
-
-    def sample(self, total: int) -> list[tuple[int, int]]:
-        """(rows that are fit, rows to set aside) of each chunk: SAMPLE_ROWS of `total` in all, or
-        as many as hold about SAMPLE_BYTES."""
-        ends = np.cumsum([0, *self.found.chunk_rows])
-        each = UNPACKED * self.source.size / max(1, self.found.rows)
-        most = min(SAMPLE_ROWS, SAMPLE_BYTES / max(1.0, each))
-        shares = np.floor(ends * min(1.0, most / max(1, total))).astype(np.int64)
-        return list(zip(self.found.chunk_rows, np.diff(shares).tolist(), strict=True))
 
 
 def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
@@ -76,17 +41,19 @@ def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
     scratch = storage.join(folder, SCRATCH)
     fs, path = storage.filesystem(scratch)
     fs.create_dir(path, recursive=True)
-    count = _ranges(request)
+    settled = _settled(request, folder, scratch)
+    count = _ranges(request, settled)
     say("Reading the keys of every row …")
-    reads = _first_pass(request, count, scratch)
+    reads = first_pass(request, settled, count, scratch)
+    require_rows(reads)
+    told = None if settled is None else add_corrections(request, settled, reads, count, scratch)
     files = [file for read in reads for file in read.found.files]
     if request.earlier is not None:
         files += remember(request.earlier.uri, count, scratch)
     names = tuple(sorted(set().union(*(read.found.labels for read in reads))))
-    _require_rows(reads)
     came = set().union(*(read.found.given for read in reads)) - {FREE}
-    _require_like(request, came)
-    _say_unmatched(request, reads)
+    require_like(request.earlier, came)
+    _say_unmatched(request, reads, settled)
     drop = request.split.conflicts == "drop"
     ranges = Ranges(files, count, names, seed=request.split.seed, drop_conflicts=drop)
     labelling = judge(
@@ -109,30 +76,18 @@ def prepare(request: Request, folder: str) -> tuple[dict[str, Any], pa.Table]:
     labelling = without_training(labelling, counts, source=f"--source {request.source.uri}")
     say("Writing every row to its side …")
     written = _second_pass(reads, labelling, cuts, special, request, folder, scratch)
+    written.rejected += Counter() if settled is None else settled.rejected
     write_conflicts(ranges, names, folder, scratch)
     _write_empty_parts(folder, reads[0].how.id_type)
     sample = _read_all(storage.join(scratch, "sample"), SAMPLE)
     storage.remove(scratch)
-    return _manifest(request, reads, labelling, cuts, counts, written, ranges), sample
+    manifest = _manifest(request, reads, labelling, cuts, counts, written, ranges)
+    return manifest | ({} if told is None else {"corrections": told}), sample
 
 
-def _require_like(request: Request, came: set[int]) -> None:
-    """DataError where the earlier data got its splits in another way than this one."""
-    earlier = request.earlier
-    now = [SPLITS[side] for side in sorted(came)]
-    if earlier is not None and list(earlier.given) != now:
-        raise DataError(
-            f"--split.like {earlier.uri} was prepared with {_listed(earlier.given)} given, and "
-            f"here {_listed(now)} given: its cuts do not fit. Prepare both in the same way."
-        )
-
-
-def _listed(splits_given: Sequence[str]) -> str:
-    return f"{' and '.join(splits_given)} rows" if splits_given else "no split"
-
-
-def _say_unmatched(request: Request, reads: Sequence[_Read]) -> None:
+def _say_unmatched(request: Request, reads: Sequence[Read], settled: Settled | None) -> None:
     there = set().union(*(read.found.renamed for read in reads))
+    there |= set() if settled is None else settled.renamed
     missing = sorted(request.renamed.keys() - there)
     if missing:
         names = ", ".join(map(repr, missing[:5])) + (" …" if len(missing) > 5 else "")
@@ -145,47 +100,24 @@ def _given(request: Request) -> str:
     return "The rows given for validation or test hold"
 
 
-def _ranges(request: Request) -> int:
+def _ranges(request: Request, settled: Settled | None) -> int:
     """How many ranges of keys: few enough to be quick, small enough for one task each."""
-    rows = 0
+    rows = 0 if settled is None else len(settled.positions)
     for source in (request.source, request.test_source):
         if source is not None:
             rows += source.rows if source.rows is not None else source.size // 100
     return min(MOST_RANGES, max(1, min(4, rows // FEW_KEYS), -(-rows // RANGE_KEYS)))
 
 
-def _first_pass(request: Request, count: int, scratch: str) -> list[_Read]:
-    reads = []
-    for asked, key, given in (
-        (request.source, "source", FREE),
-        (request.test_source, "test-source", TEST),
-    ):
-        if asked is None:
-            continue
-        how = keys.reading(asked, request.columns, request.renamed, given=given)
-        if request.test_source is not None and how.columns.split is not None:
-            raise DataError(
-                f"--source {asked.uri} has a column {how.columns.split!r} that gives the split, "
-                "and --test-source gives another. Leave out one of them (--columns.split none)."
-            )
-        source, found = keys.read_keys(
-            asked, how, count, scratch, on_bad_file=request.on_bad_file, key=key
-        )
-        reads.append(_Read(source, how, found))
-    return reads
-
-
-def _require_rows(reads: Sequence[_Read]) -> None:
-    for read, key in zip(reads, ("source", "test-source"), strict=False):
-        if read.found.rows == 0:
-            reasons = ", ".join(f"{n:,} × {why}" for why, n in read.found.rejected.items())
-            raise DataError(
-                f"--{key} {read.source.uri} holds no usable row ({reasons or 'it is empty'})."
-            )
+def _settled(request: Request, folder: str, scratch: str) -> Settled | None:
+    if request.feedback is None:
+        return None
+    say("Reading the corrections …")
+    return feedback.read(request.feedback, request.renamed, folder, scratch)
 
 
 def _second_pass(
-    reads: Sequence[_Read],
+    reads: Sequence[Read],
     labelling: Labelling,
     cuts: Cuts,
     special: Any,
@@ -238,7 +170,7 @@ def _write_empty_parts(folder: str, id_type: pa.DataType | None) -> None:
 
 def _manifest(
     request: Request,
-    reads: Sequence[_Read],
+    reads: Sequence[Read],
     labelling: Labelling,
     cuts: Cuts,
     counts: splits.Ints,
@@ -284,6 +216,15 @@ def _manifest(
             {"path": bad.path, "error": bad.problem} for read in reads for bad in read.source.bad
         ],
         "sources": [
-            {"path": file.path, "bytes": file.size} for read in reads for file in read.source.files
-        ],
+            {"path": file.path, "bytes": file.size}
+            for read in reads
+            if read.how.origin is None
+            for file in read.source.files
+        ]
+        + _feedback_files(request.feedback),
     }
+
+
+def _feedback_files(found: Feedback | None) -> list[dict[str, Any]]:
+    """The folder of corrections as one source: it may hold a million objects."""
+    return [] if found is None else [{"path": found.uri, "bytes": found.size}]

@@ -19,10 +19,11 @@ from jobs.classifier import network
 from jobs.classifier.encoding import Encoder
 from jobs.data_settings import Columns, LabelNames, Split
 from jobs.earlier import Earlier
+from jobs.feedback import open_feedback
 from jobs.label_map import read_label_map
-from jobs.preparation import Request
 from jobs.prepared import open_prepared
 from jobs.profiling import profile
+from jobs.reads import Request
 from jobs.records import require_columns
 from jobs.report import data_html
 from jobs.settings import Model
@@ -44,6 +45,11 @@ class Prepare(command.Settings):
         description="records that are the test split; their texts leave training and validation, "
         "and split.test is not used",
     )
+    feedback: Uri | None = Field(
+        None,
+        description="folder of corrections (feedback.uri of the endpoint): the newest of a text "
+        "takes the place of its labels, and texts that the source lacks are added",
+    )
     on_bad_file: Literal["fail", "skip"] = Field(
         "fail", description="what a file does that cannot be read: end the work, or count as bad"
     )
@@ -62,6 +68,8 @@ def prepare(settings: Prepare) -> dict[str, Any]:
     session.require_everywhere(base(settings.source), "source")
     if settings.test_source is not None:
         session.require_everywhere(base(settings.test_source), "test-source")
+    if settings.feedback is not None:
+        session.require_everywhere(settings.feedback, "feedback")
     with publishing.staging(settings.output, ["manifest.json"]) as folder:
         session.require_everywhere(folder, "output")
         manifest, sample = preparation.prepare(request, folder)
@@ -97,6 +105,7 @@ def request_of(settings: Prepare) -> Request:
         split=split,
         renamed=read_label_map(settings.labels.map),
         earlier=earlier,
+        feedback=None if settings.feedback is None else open_feedback(settings.feedback),
         on_bad_file=settings.on_bad_file,
     )
 
@@ -153,6 +162,9 @@ def _summary(manifest: dict[str, Any], output: str) -> dict[str, Any]:
     print(f"\nPrepared {manifest['rows']:,} rows of {len(manifest['labels']):,} labels in {output}")
     for side, rows in sides.items():
         print(f"  {side:<12}{rows:>12,}")
+    corrections = manifest.get("corrections")
+    if corrections is not None:
+        print(f"  {_corrections(corrections)}")
     for reason, rows in manifest["rejected"].items():
         say(f"  rejected: {rows:,} × {reason}")
     for bad in manifest["bad_files"]:
@@ -166,7 +178,17 @@ def _summary(manifest: dict[str, Any], output: str) -> dict[str, Any]:
         "duplicates": manifest["duplicates"],
         "conflicts": manifest["conflicts"],
         "bad_files": len(manifest["bad_files"]),
+        **({} if corrections is None else {"corrections": corrections["texts"]}),
     }
+
+
+def _corrections(told: dict[str, int]) -> str:
+    if told["read"] == 0:
+        return "corrections: 0 (the folder holds none yet)"
+    return (
+        f"corrections: {told['read']:,} read of {told['texts']:,} texts: {told['changed']:,} "
+        f"changed, {told['added']:,} added; {told['rejected']:,} rejected"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

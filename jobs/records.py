@@ -63,12 +63,17 @@ class Parsed:
         """int64: the rows that can be used."""
         return np.flatnonzero(self.reasons == FIT)
 
+    @property
+    def has_text(self) -> npt.NDArray[np.bool_]:
+        """bool [rows]: those whose text can be used, whatever their label."""
+        return np.asarray((self.reasons == FIT) | (self.reasons > LONG_TEXT))
+
     def text_ids(self) -> Hashes:
-        """uint64 [rows]: the id of each text, 0 for rows that are not fit."""
+        """uint64 [rows]: the id of each text, 0 for rows whose text cannot be used."""
         ids = np.zeros(len(self.texts), np.uint64)
-        fit = self.reasons == FIT
-        known = np.zeros_like(fit) if self.plain is None else self.plain
-        plain, rough = fit & known, fit & ~known
+        usable = self.has_text
+        known = np.zeros_like(usable) if self.plain is None else self.plain
+        plain, rough = usable & known, usable & ~known
         ids[plain] = hashes(self.texts.filter(pa.array(plain)).cast(pa.binary()).to_pylist())
         found = self.texts.filter(pa.array(rough)).to_pylist()
         ids[rough] = hashes(normalise(text).encode("utf-8", "surrogatepass") for text in found)

@@ -8,24 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import storage
 from jobs import passes, splits
 from jobs.classifier.text import Hashes, salted
 from jobs.key_files import read_rows, rows_uri
 from jobs.keys import Reading, given_sides
-from jobs.records import FIT, REASONS, Parsed, parse, whole_batches
-from jobs.sources import BATCH_ROWS, Part, Source, read_part
+from jobs.part_files import PartFile, write_part
+from jobs.records import FIT, REASONS, Parsed, parse, strings, whole_batches
+from jobs.sources import Part, Source, read_part
 from jobs.splits import FREE, SPLITS, Cuts
 
 REJECTED = pa.schema(
     {"source_file": pa.string(), "reason": pa.string(), "text": pa.string(), "label": pa.string()}
 )
 CONFLICTING_TEXTS = pa.schema({"text_id": pa.uint64(), "text": pa.string()})
-# Small enough that whoever reads a part can share it out evenly.
-GROUP_ROWS = BATCH_ROWS // 2
-DICTIONARIES = ("label", "reason", "source_file", "split")
 SAMPLE = pa.schema({"text": pa.string(), "split": pa.string()})
 # Reasons that only the whole of the data can give; they go on where those of records end.
 LATE_REASONS = (
@@ -136,8 +133,9 @@ class _Chunk:
         self.numbers = {label: c for c, label in enumerate(assignment.labels)}
         self.rows = np.zeros((len(assignment.labels), len(SPLITS)), np.int64)
         self.rejected: Counter[str] = Counter()
+        self.corrections = None if how.corrections is None else how.corrections.get()
         self.special_ids = np.ascontiguousarray(assignment.special["id"])
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, PartFile] = {}
         self._conflicting: dict[int, str] = {}
 
     def write(self, parts: Sequence[Part]) -> dict[str, Any]:
@@ -163,6 +161,8 @@ class _Chunk:
         self.row = now.stop
         ids, reasons = self.known[0][now], self.known[1][now]
         parsed = parse(table, self.how.columns, renamed=self.how.renamed, reasons=reasons)
+        if self.corrections is not None:
+            parsed, _, _ = self.corrections.apply(parsed, ids)
         labels, reasons, sides, conflicting = self._decide(table, parsed, ids, path)
         fit = reasons == FIT
         names = pa.array(self.assignment.labels, pa.string())
@@ -179,7 +179,7 @@ class _Chunk:
             if here.any():
                 self._put(storage.join(self.folder, split), rows.filter(pa.array(here)))
                 self.rows[:, side] += np.bincount(labels[here], minlength=len(self.rows))
-        self._reject(parsed, reasons, path)
+        self._reject(table, parsed, reasons, path)
         self._note_conflicts(parsed.texts, ids, conflicting)
         self._set_aside(parsed, fit, sides)
 
@@ -214,7 +214,9 @@ class _Chunk:
         reasons[leak] = LEAK
         return labels, reasons.astype(np.int8), sides, conflicting
 
-    def _reject(self, parsed: Parsed, reasons: npt.NDArray[np.int8], path: str) -> None:
+    def _reject(
+        self, table: pa.Table, parsed: Parsed, reasons: npt.NDArray[np.int8], path: str
+    ) -> None:
         bad = np.flatnonzero(reasons != FIT)
         if len(bad) == 0:
             return
@@ -222,7 +224,9 @@ class _Chunk:
         self.rejected += Counter(why)
         at = pa.array(bad)
         labels = parsed.labels.take(at).dictionary_decode()
-        columns = [pa.array([path] * len(bad)), pa.array(why), parsed.texts.take(at), labels]
+        origin = self.how.origin
+        files = pa.array([path] * len(bad)) if origin is None else strings(table[origin]).take(at)
+        columns = [files, pa.array(why), parsed.texts.take(at), labels]
         self._put(storage.join(self.folder, "rejected"), pa.table(columns, schema=REJECTED))
 
     def _note_conflicts(self, texts: pa.StringArray, ids: Hashes, which: splits.Mask) -> None:
@@ -247,50 +251,5 @@ class _Chunk:
 
     def _put(self, folder: str, table: pa.Table) -> None:
         if folder not in self._files:
-            self._files[folder] = _File(folder, self.name)
+            self._files[folder] = PartFile(folder, self.name)
         self._files[folder].write(table)
-
-
-class _File:
-    """A Parquet file in row groups of about GROUP_ROWS, however few rows come at a time."""
-
-    def __init__(self, folder: str, name: str) -> None:
-        self.fs, path = storage.filesystem(folder)
-        self.fs.create_dir(path, recursive=True)
-        self.path = storage.join(path, name)
-        self._waiting: list[pa.Table] = []
-        self._writer: pq.ParquetWriter | None = None
-
-    def write(self, table: pa.Table) -> None:
-        """Adds rows; tables of one schema only."""
-        self._waiting.append(table)
-        if sum(waiting.num_rows for waiting in self._waiting) >= BATCH_ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        table = pa.concat_tables(self._waiting)
-        self._waiting = []
-        if self._writer is None:
-            # Texts and their ids hardly repeat: a dictionary of them would be made for nothing.
-            self._writer = pq.ParquetWriter(
-                self.path,
-                table.schema,
-                filesystem=self.fs,
-                compression="zstd",
-                use_dictionary=[n for n in table.schema.names if n in DICTIONARIES],
-            )
-        self._writer.write_table(table, row_group_size=GROUP_ROWS)
-
-
-def write_part(table: pa.Table, folder: str, name: str, *, group_rows: int | None = None) -> None:
-    fs, path = storage.filesystem(folder)
-    fs.create_dir(path, recursive=True)
-    place = storage.join(path, name)
-    pq.write_table(table, place, filesystem=fs, compression="zstd", row_group_size=group_rows)

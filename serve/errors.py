@@ -81,3 +81,13 @@ class TooLate(RequestError):
     """The answer was not ready in time."""
 
     status, kind = 504, "too_late"
+
+
+class NotStored(RequestError):
+    """A correction that may be lost: its caller has to keep it."""
+
+    status, kind = 503, "not_stored"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": "1"}

@@ -490,11 +490,20 @@ def test_what_preparing_did_besides_is_told() -> None:
             "labels_map": {"Fax": "Printing", "Telex": ""},
             "dropped_labels": ["Telex", HOSTILE],
             "given_splits": ["train", "test"],
+            "corrections": {
+                "objects": 7,
+                "read": 1200,
+                "texts": 900,
+                "changed": 700,
+                "added": 150,
+                "rejected": 3,
+            },
             "rare": {"rule": "keep-in-train", "labels": ["Voice"]},
         }
     )
     assert page.body("Path")[0] == ["s3://desk/<b>.parquet", "no Parquet"]
     assert page.body("Old name") == [["Fax", "Printing"], ["Telex", ""]]
+    assert [row[1] for row in page.body("Corrections")] == ["7", "1,200", "900", "700", "150", "3"]
     lists = [table[1:] for table in page.tables if table[0] == ["Label"]]
     assert lists == [[["Voice"]], [["Telex"], [HOSTILE]]]
     assert "split.rare is keep-in-train" in page.html
@@ -505,7 +514,14 @@ def test_what_preparing_did_besides_is_told() -> None:
 def test_what_preparing_did_not_do_is_not_told() -> None:
     nothing = {"bad_files": [], "labels_map": {}, "dropped_labels": [], "given_splits": []}
     page = data(MANIFEST | nothing | {"rare": {"rule": "drop", "labels": []}})
-    for word in ("could not be read", "Renamed", "Dropped labels", "Rare labels", "source gives"):
+    for word in (
+        "could not be read",
+        "Corrections",
+        "Renamed",
+        "Dropped labels",
+        "Rare labels",
+        "source gives",
+    ):
         assert word not in page.html
 
 

@@ -113,7 +113,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("autoscaling", {"downscale_delay_s": -1}, "downscale_delay_s = -1 "),
     ("endpoint", {"bundle": 3}, "bundle = 3 "),
     ("endpoint", {"name": 3}, "name = 3 "),
-    ("endpoint", {"keys": "abc"}, "keys = 'abc' "),
+    ("endpoint", {"key_hashes": "abc"}, "key_hashes = 'abc' "),
     ("endpoint", {"precision": "fp16"}, "'auto', 'bf16' or 'fp32'"),
     ("endpoint", {"threads": 0}, "threads = 0 "),
     ("endpoint", {"limits": {"texts": 0}}, "limits.texts = 0 "),
