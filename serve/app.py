@@ -95,6 +95,8 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
         yield
+        if service.feedback is not None:
+            await service.feedback.close()
         service.close()
 
     return lifespan

@@ -25,6 +25,7 @@ from cluster.session import SERVE_ENVIRONMENT, say
 from cluster.storage import Uri
 from serve import origin, running
 from serve.config import as_yaml, make_config
+from serve.feedback import require_writable
 from serve.keyring import hash_key, read_keys
 from serve.package import publish_code
 from serve.settings import Autoscaling, Endpoint, Feedback, Keys, Limits, Live, Registered
@@ -83,6 +84,9 @@ def deploy(settings: Deploy) -> dict[str, Any]:
         _require_free(settings.host, settings.port)
     session.connect(environment=SERVE_ENVIRONMENT)
     session.require_everywhere(served, "bundle" if registry is None else "registry")
+    if settings.feedback.uri is not None:
+        session.require_everywhere(settings.feedback.uri, "feedback")
+        require_writable(settings.feedback.uri)
     if joined:
         _require_port_or_ours(settings)
     code = publish_code(

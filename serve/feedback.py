@@ -51,6 +51,9 @@ class Feedback(Protocol):
     async def put(self, correction: Correction) -> None:
         """Returns when the correction is durable; raises NotStored otherwise."""
 
+    async def close(self) -> None:
+        """Ends what is under way; nothing is taken afterwards."""
+
 
 @dataclass
 class _Waiting:

@@ -12,6 +12,7 @@ from ray import serve
 from cluster.command import build as build_settings
 from serve.app import make_app
 from serve.exporter import ray_telemetry
+from serve.feedback import FeedbackStore
 from serve.guard import Guard
 from serve.keeper import Keeper
 from serve.keyring import Keyring
@@ -33,7 +34,14 @@ class Replica:
         """
         endpoint = build_settings(Endpoint, settings)
         keys = Keyring(())
-        self.service = Service(None, endpoint, keys=keys, telemetry=ray_telemetry())
+        place = endpoint.feedback.uri
+        self.service = Service(
+            None,
+            endpoint,
+            keys=keys,
+            telemetry=ray_telemetry(),
+            feedback=FeedbackStore(place) if place is not None else None,
+        )
         self.keeper = Keeper(_loader(endpoint), self.service, keys)
         if endpoint.says_what:
             self.keeper.begin(endpoint)

@@ -200,6 +200,7 @@ class Info(BaseModel):
     versions: dict[str, str]
     precision: str
     limits: dict[str, float]
+    feedback: bool = Field(description="whether corrections are taken, at /v1/feedback")
     update: Update | None = Field(
         None, description="the newest model, where it could not be loaded and another one answers"
     )

@@ -41,15 +41,17 @@ class Service:
         *,
         keys: Keyring | None = None,
         telemetry: Telemetry | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
-        """`loaded`: None until there is one. `keys`: None lets everybody in."""
+        """`loaded`: None until there is one. `keys`: None lets everybody in. `feedback`: where
+        corrections go; None refuses them."""
         self.telemetry = telemetry or Telemetry()
         self._loaded: Loaded | None = None
         if loaded is not None:
             self.put(loaded)
         self.settings = settings
         self.keys = Keyring(None) if keys is None else keys
-        self.feedback: Feedback | None = None
+        self.feedback = feedback
         self.queue = ModelQueue(
             waiting_tokens=settings.limits.waiting_tokens, telemetry=self.telemetry
         )
@@ -124,6 +126,7 @@ class Service:
             precision=str(loaded.predictor.dtype).removeprefix("torch."),
             limits=self.settings.limits.model_dump(),
             update=self.update,
+            feedback=self.feedback is not None,
         )
 
     def close(self) -> None:

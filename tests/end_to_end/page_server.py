@@ -1,7 +1,7 @@
 """The endpoint on a port of this machine, in a thread: what the tests of its page talk to.
 
-The application is the real one, door included. Corrections are stood in for behind the door, so
-that a test can hold them, count them and refuse them, and /info can be given what a test needs.
+The application is the real one, door included. The place that keeps corrections is the test's, so
+that it can hold them, count them and refuse them, and /info can be given what a test needs.
 """
 
 import asyncio
@@ -17,7 +17,10 @@ import uvicorn
 
 from jobs.classifier.bundle import About
 from serve.app import make_app
+from serve.errors import RequestError
+from serve.feedback import Correction
 from serve.guard import App, Guard, Message, Receive, Scope, Send
+from serve.keyring import Keyring
 from serve.models import load
 from serve.service import Service
 from serve.settings import Endpoint, Limits
@@ -28,37 +31,35 @@ LIMIT_S = 20.0
 class Desk:
     """A running endpoint.
 
-    `corrections` are the bodies sent to /v1/feedback; `refusal`, if set, is how the next are
-    answered: status and error type. `gate` holds replies to them back while it is cleared.
+    `corrections` are those that came through /v1/feedback; `refusal`, if set, is what becomes of
+    the next. `gate` holds replies to them back while it is cleared.
     `info` is laid over the real /info. `about` is what the bundle says of its model.
     """
 
-    def __init__(self, app: App, about: About) -> None:
-        self.app, self.about = app, about
+    def __init__(self, about: About) -> None:
+        self.app: App | None = None
+        self.about = about
         self.url = ""
         self.corrections: list[dict[str, Any]] = []
-        self.refusal: tuple[int, str] | None = None
+        self.refusal: RequestError | None = None
         self.info: dict[str, Any] = {}
         self.gate = threading.Event()
         self.gate.set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/v1/feedback":
-            await self._correct(receive, send)
-        elif scope["type"] == "http" and scope["path"] == "/info" and self.info:
-            await self.app(scope, receive, self._overlaid(send))
-        else:
-            await self.app(scope, receive, send)
-
-    async def _correct(self, receive: Receive, send: Send) -> None:
-        body = json.loads((await receive())["body"])
-        self.corrections.append(body)
+    async def put(self, correction: Correction) -> None:
+        known = ("text", "label", "request_id")
+        self.corrections.append({name: getattr(correction, name) for name in known})
         assert await asyncio.to_thread(self.gate.wait, LIMIT_S)
-        status, said = 200, {"request_id": body["request_id"], "status": "stored"}
         if self.refusal is not None:
-            status, kind = self.refusal
-            said = {"error": f"Refused: {kind}.", "error_type": kind}
-        await _reply(send, status, said)
+            raise self.refusal
+
+    async def close(self) -> None:
+        pass
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        overlaid = scope["type"] == "http" and scope["path"] == "/info" and self.info
+        await self.app(scope, receive, self._overlaid(send) if overlaid else send)
 
     def _overlaid(self, send: Send) -> Send:
         parts: list[bytes] = []
@@ -83,9 +84,10 @@ async def _reply(send: Send, status: int, said: dict[str, Any]) -> None:
 def running(bundle: Path, keys: tuple[str, ...] = (), **limits: Any) -> Iterator[Desk]:
     """The endpoint of one bundle until the block ends; `keys` are hashes, none lets all in."""
     loaded = load(str(bundle), "tickets", precision="fp32", threads=1)
-    endpoint = Endpoint(bundle=loaded.uri, keys=keys, limits=Limits(**limits))
-    guard: Guard = make_app(Service(loaded, endpoint))
-    desk = guard.app = Desk(guard.app, loaded.predictor.about)
+    desk = Desk(loaded.predictor.about)
+    endpoint, ring = Endpoint(limits=Limits(**limits)), Keyring(keys or None)
+    guard: Guard = make_app(Service(loaded, endpoint, keys=ring, feedback=desk))
+    desk.app, guard.app = guard.app, desk
     server = uvicorn.Server(uvicorn.Config(guard, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jobs.classifier.predictor import Predictions, Predictor
-from serve.guard import hash_key
+from serve.errors import NoFeedback, NotStored
+from serve.keyring import hash_key
 from tests.end_to_end import chromium
 from tests.end_to_end.page_server import Desk, running, wait
 from tests.end_to_end.page_visit import SPLIT, Visit, visits
@@ -188,9 +189,9 @@ def test_a_correction_needs_a_team_and_goes_out_once(desk: Desk, visit: Open) ->
 def test_a_correction_that_failed_can_be_sent_again(desk: Desk, visit: Open) -> None:
     found = visit(desk, refusals=[503])
     found.ask("vpn")
-    desk.refusal = (503, "not_ready")
+    desk.refusal = NotStored("Refused: not_stored.")
     found.button("This is right").click()
-    found.page.get_by_text("Refused: not_ready.").wait_for()
+    found.page.get_by_text("Refused: not_stored.").wait_for()
     desk.refusal = None
     found.button("This is right").click()
     found.page.locator(".done", has_text="Stored").wait_for()
@@ -201,7 +202,7 @@ def test_where_no_corrections_are_kept_none_is_asked_for(desk: Desk, visit: Open
     found = visit(desk, refusals=[404])
     found.ask("\n".join(TICKETS), SPLIT)
     assert found.button("Not the right team?").count() == 3
-    desk.refusal = (404, "no_feedback")
+    desk.refusal = NoFeedback("Refused: no_feedback.")
     found.button("This is right").nth(1).click()
     found.page.locator(".done", has_text="This endpoint keeps no corrections").wait_for()
     assert found.button("Not the right team?").count() == 0

@@ -25,13 +25,16 @@ class Forgotten:
     async def put(self, correction: Correction) -> None:
         pass
 
+    async def close(self) -> None:
+        pass
+
 
 @contextmanager
 def served(bundle: Path, name: str = NAME) -> Iterator[str]:
     """The base URL of an endpoint that serves the bundle under this name until the block ends."""
     loaded = load(str(bundle), name, precision="fp32", threads=1)
-    service = Service(loaded, Endpoint(), keys=Keyring([hash_key(KEY)]))
-    service.feedback = Forgotten()
+    keys = Keyring([hash_key(KEY)])
+    service = Service(loaded, Endpoint(), keys=keys, feedback=Forgotten())
     server = uvicorn.Server(uvicorn.Config(make_app(service), log_config=None, access_log=False))
     # It listens before the server runs: who asks early waits, and nothing has to be polled.
     with socket.create_server(("127.0.0.1", 0)) as listening:

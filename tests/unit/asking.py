@@ -37,6 +37,9 @@ class Kept:
     async def put(self, correction: Correction) -> None:
         self.corrections.append(correction)
 
+    async def close(self) -> None:
+        pass
+
 
 def with_service(
     loaded: Loaded,
@@ -56,8 +59,7 @@ def with_service(
     endpoint = Endpoint(limits=Limits(**limits))
 
     async def session() -> Any:
-        service = Service(loaded, endpoint, keys=keys)
-        service.feedback = feedback
+        service = Service(loaded, endpoint, keys=keys, feedback=feedback)
         transport = httpx.ASGITransport(make_app(service), raise_app_exceptions=raises)
         try:
             async with (

@@ -38,6 +38,9 @@ class Held:
         self.begun.set()
         await self.gate.wait()
 
+    async def close(self) -> None:
+        pass
+
 
 class Broken:
     """A place that stores nothing."""
@@ -47,6 +50,9 @@ class Broken:
 
     async def put(self, correction: Correction) -> None:
         raise self.error
+
+    async def close(self) -> None:
+        pass
 
 
 def test_a_correction_is_stored_under_the_request_that_it_corrects(loaded: Loaded) -> None:
