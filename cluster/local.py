@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import command, raylets, state
+from cluster import command, haproxy, raylets, state
 from cluster.errors import SettingError
 from cluster.session import LOOPBACK, say
 
@@ -93,7 +93,7 @@ def _start(settings: Up) -> dict[str, Any]:
     temp.mkdir(mode=0o700)
     dashboard_port = raylets.dashboard_port(settings.dashboard_port)
     written: dict[str, Any] = {
-        "address": f"127.0.0.1:{raylets.free_port()}",
+        "address": f"127.0.0.1:{haproxy.free_port()}",
         "dashboard": f"http://127.0.0.1:{dashboard_port}",
         "temp": str(temp),
         "nodes": settings.nodes,
@@ -103,7 +103,7 @@ def _start(settings: Up) -> dict[str, Any]:
     state.state_file().parent.mkdir(exist_ok=True)
     state.state_file().write_text(json.dumps(written, indent=1) + "\n")
     cpus = [] if settings.cpus_per_node is None else [f"--num-cpus={settings.cpus_per_node}"]
-    agents = [raylets.free_port() for _ in range(settings.nodes)]
+    agents = [haproxy.free_port() for _ in range(settings.nodes)]
     loopback = LOOPBACK if settings.nodes == 1 else {}
     common = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *cpus]
     head = ["--head", f"--port={written['address'].split(':')[1]}", f"--temp-dir={temp}"]

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import psutil
 
+from cluster import haproxy
 from cluster.errors import ResourceError, SwitchyardError
+from cluster.haproxy import MARK, free_port
 from cluster.session import COMMON_ENVIRONMENT, SERVE_ENVIRONMENT
 
 START_LIMIT_S = 120
 STOP_LIMIT_S = 8
 SETTLE_S = 5
-MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"  # in every process of the cluster, and only there
 
 
 def launch(
@@ -35,17 +36,10 @@ def launch(
     environment |= {
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "RAY_AUTH_MODE": "token",
-        MARK: str(temp / "haproxy" / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(temp / "haproxy" / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(temp / "haproxy" / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(temp / "haproxy"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(temp / "haproxy" / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }
+    environment |= haproxy.environment(temp / "haproxy")
     for foreign in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what is here
         environment.pop(foreign, None)
-    (temp / "haproxy").mkdir(exist_ok=True)
     with (temp / f"{name}.log").open("wb") as log:
         subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments],
@@ -136,9 +130,3 @@ def dashboard_port(asked: int | None) -> int:
             if asked is None:
                 return free_port()
     raise ResourceError(f"--dashboard-port {port} is in use; give another, or leave it out.")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

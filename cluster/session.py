@@ -4,13 +4,17 @@ Joins the cluster that `RAY_ADDRESS` names, which a submitted job always has, an
 Ray of its own on this machine that ends with the program. Knows nothing of what runs on it.
 """
 
+import atexit
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import warnings
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from cluster import haproxy
 from cluster.errors import DataError, SettingError
 from cluster.storage import is_local
 
@@ -33,16 +37,17 @@ COMMON_ENVIRONMENT = {
 }
 
 
-def connect(*, cpus: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+def connect(*, cpus: int | None = None, serving: bool = False) -> None:
     """Joins the running cluster or starts a local one; does nothing if already connected.
 
     `cpus` bounds a Ray started here (default: all of this machine's) and is ignored otherwise.
+    `serving`: what is started here must serve HTTP too.
     """
     address = os.environ.get("RAY_ADDRESS") or None
     # Before Ray is imported: much of this it reads once.
-    os.environ.update(COMMON_ENVIRONMENT | dict(environment or {}))
+    os.environ.update(COMMON_ENVIRONMENT | (SERVE_ENVIRONMENT if serving else {}))
     if address is None:
-        os.environ.update(LOOPBACK)
+        os.environ.update(LOOPBACK | (_own_haproxy() if serving else {}))
     import ray
 
     if ray.is_initialized():
@@ -68,6 +73,12 @@ def connect(*, cpus: int | None = None, environment: Mapping[str, str] | None = 
             f"No Ray cluster answers at RAY_ADDRESS={address} ({error}). Start one with "
             "python -m cluster.local up, or unset RAY_ADDRESS."
         ) from None
+
+
+def _own_haproxy() -> dict[str, str]:
+    folder = tempfile.mkdtemp(prefix="sy-", dir="/tmp")  # sockets' paths have 107 bytes
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return haproxy.environment(Path(folder))
 
 
 def has_token() -> bool:

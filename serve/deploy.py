@@ -21,7 +21,7 @@ from pydantic import Field
 
 from cluster import command, resources, session, storage
 from cluster.errors import SettingError
-from cluster.session import SERVE_ENVIRONMENT, say
+from cluster.session import say
 from cluster.storage import Uri
 from serve import origin, running
 from serve.config import as_yaml, make_config
@@ -82,7 +82,7 @@ def deploy(settings: Deploy) -> dict[str, Any]:
         return {"printed": True, "config": config} | ({"key": made} if made else {})
     if not joined:
         _require_free(settings.host, settings.port)
-    session.connect(environment=SERVE_ENVIRONMENT)
+    session.connect(serving=True)
     session.require_everywhere(served, "bundle" if registry is None else "registry")
     if settings.feedback.uri is not None:
         session.require_everywhere(settings.feedback.uri, "feedback")

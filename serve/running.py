@@ -65,9 +65,11 @@ def require_model(uri: str) -> None:
     """
     from ray import serve
 
+    handle: Any = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+    # With Serve's throughput flags a handle wants its caller to have an event loop, and to keep it.
+    handle._init(_run_router_in_separate_loop=True)
     limit = time.monotonic() + READY_LIMIT_S
     while True:
-        handle: Any = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
         state = handle.state.remote().result(timeout_s=READY_LIMIT_S)
         if state["uri"] == uri:
             return

@@ -15,7 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.raylets import MARK
+from cluster.haproxy import MARK
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, Cluster, run_module
 
@@ -55,7 +55,9 @@ def road(
         "evaluate": ["jobs.evaluate", "--bundle", f"{home}/run/bundle", "--output", f"{home}/test",
                      "--source", f"{home}/prepared/test"],
         "deploy": ["serve.deploy", "--bundle", f"{home}/run/bundle", "--port", str(port),
-                   "--keys", f"{home}/keys.txt"],
+                   "--keys", f"{home}/keys.txt", "--feedback", f"{home}/corrections",
+                   # Compared below to the third digit, with what is computed in float32.
+                   "--precision", "fp32"],
     }  # fmt: skip
     said = {
         name: done(

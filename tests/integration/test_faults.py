@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 
 from cluster.errors import ResourceError, SettingError, StorageError
-from cluster.raylets import free_port
+from cluster.haproxy import free_port
 from jobs import trainer
 from jobs.checkpoints import Shelf, newest_sound, position_of
 from jobs.classifier.progress import Metrics, Position

