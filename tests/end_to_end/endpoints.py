@@ -1,0 +1,106 @@
+"""An endpoint on a cluster of its own, and the processes that make it up."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from cluster.haproxy import MARK
+from tests.conftest import last_json
+from tests.end_to_end.conftest import run_module
+
+KEY = "sy_test-key"
+LIMIT_S = 60.0
+# Serve lets a replica that goes drain for 30 s; here a moment does.
+QUICK = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1", "RAY_worker_niceness": "0"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running cluster, and the port that its endpoint listens on."""
+
+    home: Path
+    url: str
+    written: dict[str, Any]  # what cluster.local wrote down of itself
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"RAY_ADDRESS": self.written["address"], "RAY_AUTH_MODE": "token", **QUICK}
+
+    def deploy(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """`serve.deploy` with these flags; its last line."""
+        port = self.url.rsplit(":", 1)[1]
+        done = run_module(
+            "serve.deploy", *words, "--port", port, "--code", str(self.home / "code"),
+            cwd=self.home, environment=self.environment,
+        )  # fmt: skip
+        assert done.returncode == code, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return dict(last_json(done.stdout))
+
+    def info(self, key: str = KEY) -> dict[str, Any]:
+        reply = httpx.get(f"{self.url}/info", headers={"Authorization": f"Bearer {key}"})
+        reply.raise_for_status()
+        return dict(reply.json())
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The cluster's processes whose command line holds a word, the newest last."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = process.environ().get(MARK, "").startswith(f"{self.written['temp']}/")
+                if mine and name in " ".join(process.cmdline()):
+                    found.append((process.create_time(), process))
+            except psutil.Error:
+                continue
+        return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+
+    def replicas(self) -> list[psutil.Process]:
+        return self.processes("ray::ServeReplica")
+
+    def kill(self, name: str) -> int:
+        """SIGKILLs the newest process of that name; its id."""
+        process = self.processes(name)[-1]
+        process.send_signal(signal.SIGKILL)
+        return int(process.pid)
+
+
+@contextmanager
+def running(home: Path, port: int, *, cpus: int) -> Iterator[Endpoint]:
+    """A cluster of one node; nothing is deployed yet."""
+    up = run_module(
+        "cluster.local", "up", "--cpus-per-node", str(cpus), cwd=home, environment=QUICK
+    )
+    assert up.returncode == 0, up.stderr
+    written = json.loads((home / ".switchyard" / "cluster.json").read_text())
+    (home / "keys.txt").write_text(f"{KEY}\n")
+    try:
+        yield Endpoint(home, f"http://127.0.0.1:{port}", written)
+    finally:
+        down = run_module("cluster.local", "down", cwd=home)
+        assert down.returncode == 0, down.stderr
+
+
+def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> float:
+    """Waits for a condition; the seconds that it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < limit_s, f"{what}: not within {limit_s:g} s"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def note(name: str, figures: Mapping[str, Any]) -> None:
+    """Says a figure, and keeps it where FIGURES_OF_TESTS names a file."""
+    line = json.dumps({"fault": name, **figures})
+    print(line)
+    if place := os.environ.get("FIGURES_OF_TESTS"):
+        with Path(place).open("a") as file:
+            file.write(line + "\n")

