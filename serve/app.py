@@ -106,15 +106,17 @@ def _add_classification(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/classify", response_model=ClassifyReply, responses=_ERRORS, dependencies=_NEEDS_KEY
     )
-    async def classify(body: ClassifyRequest, request: Request) -> ClassifyReply:
+    async def classify(body: ClassifyRequest, request: Request) -> Response:
         """Labels texts."""
         answer = await service.answer(body.texts)
         predictions = dialects.predictions(
             answer.found, answer.labels, top_k=body.top_k, min_score=body.min_score
         )
-        return ClassifyReply(
+        reply = ClassifyReply(
             request_id=request.state.request_id, model=answer.model, predictions=predictions
         )
+        # As bytes: FastAPI would check and convert once more what was just made.
+        return Response(reply.model_dump_json(), media_type="application/json")
 
 
 def _add_dialects(app: FastAPI, service: Service) -> None:

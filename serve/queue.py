@@ -20,9 +20,12 @@ from jobs.classifier.predictor import Predictions
 from serve.errors import Overloaded
 from serve.telemetry import Telemetry
 
-# What one turn of the model takes at most: enough to fill it, little enough that a newcomer does
-# not wait long for the turn to end.
-TURN_TOKENS = 4096
+# What one turn takes at most: enough to fill the worker (on a core, tokens cost the same from about
+# 150 on), little enough that a newcomer does not wait long for the turn to end.
+TURN_TOKENS = 1024
+GPU_TURN_TOKENS = 16_384
+# What waits is shared among the workers that are free, but not into turns smaller than this.
+SHARE_TOKENS = 256
 
 
 Answer = Callable[[Encoded], Predictions]
@@ -38,21 +41,32 @@ class _Waiting:
 
 
 class ModelQueue:
-    """One thread that computes, many requests."""
+    """Some threads that compute, many requests."""
 
-    def __init__(self, *, waiting_tokens: int, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        waiting_tokens: int,
+        workers: int = 1,
+        turn_tokens: int | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        """`workers`: turns that are computed at a time, each in a thread of its own. On a CPU
+        several that compute with one core each do more than one with all of them, which wait for
+        each other hundreds of times a pass."""
         self._limit = waiting_tokens
+        self._turn_tokens = turn_tokens or TURN_TOKENS
         self._waiting: deque[_Waiting] = deque()
         self._tokens = 0
         self._telemetry = telemetry or Telemetry()
-        self._wake = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._loop_task: asyncio.Task[None] | None = None
+        self._free = workers
+        self._turns: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="model")
 
     async def ask(self, model: Answer, encoded: Encoded) -> Predictions:
         """The answers of `model` for one request; Overloaded if too much waits already.
 
-        `model` runs in a thread of its own, one call at a time. A caller that is cancelled while
+        `model` runs in a thread of its own, in several at a time. A caller that is cancelled while
         it waits costs no computing.
         """
         tokens = int(encoded.lengths.sum())
@@ -61,36 +75,39 @@ class ModelQueue:
                 f"{self._tokens} tokens are waiting for the model, and {self._limit} may. Try "
                 "again in a moment."
             )
-        if self._loop_task is None:
-            self._loop_task = asyncio.get_running_loop().create_task(self._run())
-        future: asyncio.Future[Predictions] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Predictions] = loop.create_future()
         item = _Waiting(encoded, model, tokens, time.perf_counter(), future)
         self._waiting.append(item)
         self._tokens += tokens
         self._telemetry.waiting(len(self._waiting), self._tokens)
-        self._wake.set()
+        loop.call_soon(self._start_turns)  # what arrives at the same moment goes together
         return await item.answer
 
-    async def _run(self) -> None:
+    def _start_turns(self) -> None:
+        """Gives every free worker a turn, as long as something waits."""
+        while self._free > 0 and (turn := self._next_turn()):
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._compute(turn))
+            self._turns.add(task)  # the loop itself does not hold on to it
+            task.add_done_callback(self._turns.discard)
+
+    async def _compute(self, turn: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await self._wake.wait()
-            turn = self._next_turn()
-            if not turn:
-                self._wake.clear()
-                continue
-            try:
-                found = await loop.run_in_executor(self._thread, self._infer, turn)
-            except asyncio.CancelledError:  # closed
-                for item in turn:
-                    item.answer.cancel()
-                raise
-            except Exception as error:  # the turn failed: its requests learn why, others go on
-                for item in turn:
-                    if not item.answer.done():
-                        item.answer.set_exception(error)
-                continue
+        try:
+            found = await loop.run_in_executor(self._threads, self._infer, turn)
+        except asyncio.CancelledError:  # closed
+            for item in turn:
+                item.answer.cancel()
+            raise
+        except Exception as error:  # the turn failed: its requests learn why, others go on
+            for item in turn:
+                if not item.answer.done():
+                    item.answer.set_exception(error)
+        else:
             _hand_out(turn, found)
+        self._free += 1
+        self._start_turns()
 
     def _infer(self, turn: Sequence[_Waiting]) -> Predictions:
         """The answers of a turn; in the model's thread."""
@@ -107,9 +124,11 @@ class ModelQueue:
         """Takes requests of one model, in order, while they fit; callers that left are dropped."""
         turn: list[_Waiting] = []
         taken = 0
+        share = max(SHARE_TOKENS, -(-self._tokens // self._free))
+        most = min(self._turn_tokens, share)
         while self._waiting:
             item = self._waiting[0]
-            full = taken + item.tokens > TURN_TOKENS
+            full = taken + item.tokens > most
             if not item.answer.done() and turn and (full or item.model != turn[0].model):
                 break
             self._waiting.popleft()
@@ -121,12 +140,12 @@ class ModelQueue:
         return turn
 
     def close(self) -> None:
-        """Ends the thread and the task; what waits is cancelled."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
+        """Ends the threads; what waits is cancelled."""
+        for task in self._turns:
+            task.cancel()
         for item in self._waiting:
             item.answer.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _together(parts: Sequence[Encoded]) -> Encoded:

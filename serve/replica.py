@@ -7,16 +7,19 @@
 
 from typing import Any
 
+import torch
 from ray import serve
 
 from cluster.command import build as build_settings
+from jobs.classifier.predictor import share_threads
 from serve.app import make_app
 from serve.exporter import ray_telemetry
 from serve.feedback import FeedbackStore
 from serve.guard import Guard
-from serve.keeper import Keeper
+from serve.keeper import Keeper, Load
 from serve.keyring import Keyring
 from serve.models import Loaded, load
+from serve.queue import GPU_TURN_TOKENS, TURN_TOKENS
 from serve.service import Service
 from serve.settings import Endpoint, Live
 
@@ -35,14 +38,18 @@ class Replica:
         endpoint = build_settings(Endpoint, settings)
         keys = Keyring(())
         place = endpoint.feedback.uri
+        gpu = torch.cuda.is_available()
+        workers, threads = share_threads(endpoint.threads or torch.get_num_threads())
         self.service = Service(
             None,
             endpoint,
             keys=keys,
             telemetry=ray_telemetry(),
             feedback=FeedbackStore(place) if place is not None else None,
+            workers=1 if gpu else workers,
+            turn_tokens=GPU_TURN_TOKENS if gpu else TURN_TOKENS,
         )
-        self.keeper = Keeper(_loader(endpoint), self.service, keys)
+        self.keeper = Keeper(_loader(endpoint, threads), self.service, keys)
         if endpoint.says_what:
             self.keeper.begin(endpoint)
 
@@ -75,13 +82,13 @@ class Replica:
         return make_app(self.service, says_id=False)
 
 
-def _loader(endpoint: Endpoint) -> Any:
+def _loader(endpoint: Endpoint, threads: int) -> Load:
     def load_one(uri: str, name: str, version: str | None) -> Loaded:
         return load(
             uri,
             name,
             precision=endpoint.precision,
-            threads=endpoint.threads,
+            threads=threads,
             version=version,
         )
 

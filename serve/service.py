@@ -42,9 +42,11 @@ class Service:
         keys: Keyring | None = None,
         telemetry: Telemetry | None = None,
         feedback: Feedback | None = None,
+        workers: int = 1,
+        turn_tokens: int | None = None,
     ) -> None:
         """`loaded`: None until there is one. `keys`: None lets everybody in. `feedback`: where
-        corrections go; None refuses them."""
+        corrections go; None refuses them. `workers`, `turn_tokens`: as in `ModelQueue`."""
         self.telemetry = telemetry or Telemetry()
         self._loaded: Loaded | None = None
         if loaded is not None:
@@ -53,7 +55,10 @@ class Service:
         self.keys = Keyring(None) if keys is None else keys
         self.feedback = feedback
         self.queue = ModelQueue(
-            waiting_tokens=settings.limits.waiting_tokens, telemetry=self.telemetry
+            waiting_tokens=settings.limits.waiting_tokens,
+            workers=workers,
+            turn_tokens=turn_tokens,
+            telemetry=self.telemetry,
         )
         # What became of the newest model, if it is not the one that answers.
         self.update: Update | None = None

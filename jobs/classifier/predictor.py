@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jobs.classifier import bundle
+from jobs.classifier import bundle, unpadded
 from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, pad
 from jobs.classifier.network import saved_network
 from jobs.classifier.precision import Precision, resolve
@@ -20,6 +20,9 @@ from jobs.classifier.precision import Precision, resolve
 # What one forward pass takes at most, padding included: large enough to fill two cores, small
 # enough that a batch of long texts stays in the cache.
 BATCH_TOKENS = 4096
+# From about here on a token costs the same, however many more there are.
+FILLED_TOKENS = 256
+MOST_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,17 @@ def decide(
     return Predictions(labels, scores, abstained, truncated, logits.numpy())
 
 
+def share_threads(threads: int) -> tuple[int, int]:
+    """(how many predict at a time, threads of each), for so many CPU threads together.
+
+    Threads that share a pass wait for each other after each of its hundreds of steps; texts are
+    short, and passes of their own have nothing to wait for. Beyond four at a time Python's own
+    lock would be what they wait for.
+    """
+    workers = min(threads, MOST_WORKERS)
+    return workers, threads // workers
+
+
 def halve(network: Any, dtype: torch.dtype) -> None:
     """Keeps the encoder's weights in `dtype`, so that no pass converts them; the head computes in
     float32, since temperature and offsets are folded into it and a label hangs on small
@@ -101,6 +115,7 @@ class Predictor:
         self.network = saved_network(folder).to(self.device)
         if self.dtype is not torch.float32:
             halve(self.network, self.dtype)
+        self._unpadded = unpadded.Unpadded(self.network) if unpadded.fits(self.network) else None
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answers in the order of `texts`."""
@@ -121,17 +136,24 @@ class Predictor:
     def _cut(
         self, tokens: Sequence[TokenIds], order: npt.NDArray[np.int64]
     ) -> list[npt.NDArray[np.int64]]:
-        """Row numbers of each forward pass: longest first, each within the budget once padded."""
+        """Row numbers of each forward pass: longest first, each within the budget once padded, and
+        none with texts of less than half the length of others if it is filled without them."""
         cuts, begin = [], 0
         for position in range(1, len(order) + 1):
             width = grid(len(tokens[order[begin]]))
-            full = width * (position - begin + 1) > BATCH_TOKENS
+            padded = width * (position - begin)
+            full = padded + width > BATCH_TOKENS
+            if position < len(order) and padded >= FILLED_TOKENS:
+                full = full or 2 * len(tokens[order[position]]) < width
             if position == len(order) or full:
                 cuts.append(order[begin:position])
                 begin = position
         return cuts
 
     def _forward(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
+        if self._unpadded is not None:
+            with torch.inference_mode():
+                return self._unpadded(tokens).cpu()
         ids, mask = pad(tokens, self.encoder.pad_id)
         with torch.inference_mode():
             output = self.network(

@@ -47,23 +47,38 @@ def test_answers_come_in_the_order_of_the_texts_however_they_are_batched(
     np.testing.assert_allclose(predictor.predict(texts).logits, alone, atol=1e-5)
 
 
+def passes(predictor: Predictor, texts: list[str]) -> list[list[int]]:
+    """The lengths of the texts of every forward pass."""
+    seen: list[list[int]] = []
+    inner = predictor._forward
+    predictor._forward = lambda rows: (seen.append([len(r) for r in rows]), inner(rows))[1]  # type: ignore[method-assign]
+    predictor.predict(texts)
+    return seen
+
+
 def test_no_forward_pass_is_larger_than_the_budget_and_every_text_is_in_one(
     sharp_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor(sharp_bundle, device="cpu")
-    shapes: list[tuple[int, int]] = []
-    predictor.network.register_forward_pre_hook(
-        lambda _, arguments, named: shapes.append(tuple(named["input_ids"].shape)),
-        with_kwargs=True,
-    )
     monkeypatch.setattr(module, "BATCH_TOKENS", 64)
-    predictor.predict(texts_of(60))
-    assert sum(rows for rows, _ in shapes) == 60
-    assert max(rows * width for rows, width in shapes) <= 64
-    widths = [width for _, width in shapes]
+    found = passes(Predictor(sharp_bundle, device="cpu"), texts_of(60))
+    assert sum(len(lengths) for lengths in found) == 60
+    widths = [module.grid(lengths[0]) for lengths in found]
+    assert [max(lengths) for lengths in found] == [lengths[0] for lengths in found]
     assert widths == sorted(widths, reverse=True)
-    # A batch ends only where one more row would not have fitted.
-    assert all(rows == 64 // width for rows, width in shapes[:-1])
+    assert all(len(rows) * width <= 64 for rows, width in zip(found, widths, strict=True))
+    # A pass ends only where one more row would not have fitted.
+    assert all(len(r) == 64 // width for r, width in zip(found[:-1], widths[:-1], strict=True))
+
+
+def test_a_filled_pass_takes_no_text_of_less_than_half_its_width(
+    sharp_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FILLED_TOKENS", 32)
+    texts = [" ".join(["vpn"] * words) for words in (14, 14, 10, 3, 3, 1)]  # and two tokens each
+    predictor = Predictor(sharp_bundle, device="cpu")
+    assert passes(predictor, texts) == [[16, 16, 12], [5, 5, 3]]
+    monkeypatch.setattr(module, "FILLED_TOKENS", 1000)
+    assert passes(predictor, texts) == [[16, 16, 12, 5, 5, 3]]
 
 
 def test_a_long_text_is_cut_and_said_to_be(predictor: Predictor) -> None:

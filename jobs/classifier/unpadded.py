@@ -1,0 +1,137 @@
+"""A BERT's forward pass for answering: no padding, and nothing computed that no answer needs.
+
+All texts of a pass lie behind each other in one matrix of tokens, so that products, norms and
+activations, which are nearly all of the work, see no padding; attention alone sees texts side by
+side. Of the last layer only [CLS] is computed beyond its keys and values, since the head reads
+nothing else. Equal to transformers' own pass but for rounding; see tests/unit/test_unpadded.py.
+Without gradients and without dropout.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from jobs.classifier.encoding import TokenIds
+
+
+def fits(network: Any) -> bool:
+    """Whether a classifier of transformers is a BERT whose pass is the one below."""
+    config = network.config
+    return (
+        config.model_type == "bert"
+        and config.hidden_act == "gelu"
+        and getattr(config, "position_embedding_type", "absolute") == "absolute"
+        and not getattr(config, "is_decoder", False)
+    )
+
+
+class Unpadded:
+    """The pass of one network, in the number format that its encoder has."""
+
+    def __init__(self, network: Any) -> None:
+        """`network`: a `BertForSequenceClassification` that `fits`; its weights are shared."""
+        bert = network.base_model
+        parts = bert.embeddings
+        self._words = parts.word_embeddings.weight.detach()
+        types = parts.token_type_embeddings.weight.detach()
+        self._positions = parts.position_embeddings.weight.detach() + types[0]
+        self._norm = parts.LayerNorm
+        self._layers = [_Layer(layer) for layer in bert.encoder.layer]
+        self._pooler = bert.pooler.dense
+        self._head = network.classifier
+
+    def __call__(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
+        """Logits [rows, classes] in float32, on the network's device, for rows of token ids."""
+        device = self._words.device
+        rows = _Rows([len(ids) for ids in tokens], device)
+        ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(device)
+        hidden = self._norm(self._words[ids] + self._positions[rows.positions])
+        for layer in self._layers[:-1]:
+            hidden = layer.all_tokens(hidden, rows)
+        first = self._layers[-1].first_tokens(hidden, rows)
+        pooled = torch.tanh(self._pooler(first))
+        return torch.as_tensor(self._head(pooled).float())
+
+
+class _Rows:
+    """Where the tokens of each row lie: behind each other, and side by side in a grid."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        counts = torch.tensor(lengths)
+        self.count, self.width = len(lengths), max(lengths)
+        starts = torch.cumsum(counts, 0) - counts
+        row = torch.repeat_interleave(torch.arange(self.count), counts)
+        positions = torch.arange(int(counts.sum())) - starts[row]
+        self.starts, self.positions = starts.to(device), positions.to(device)
+        self.even = min(lengths) == self.width
+        self.slots = (row * self.width + positions).to(device)
+        self._there = torch.arange(self.width)[None, :] < counts[:, None]
+
+    def mask(self, like: torch.Tensor) -> torch.Tensor | None:
+        """[rows, 1, 1, width], added to the scores of attention; None if nothing is masked."""
+        if self.even:
+            return None
+        made = torch.zeros(self._there.shape, dtype=like.dtype)
+        made.masked_fill_(~self._there, torch.finfo(like.dtype).min)
+        return made[:, None, None, :].to(like.device)
+
+    def side_by_side(self, values: torch.Tensor) -> torch.Tensor:
+        """[tokens, n] as [rows, width, n], with zeros where a row has no token."""
+        if self.even:
+            return values.view(self.count, self.width, -1)
+        grid = values.new_zeros(self.count * self.width, values.shape[1])
+        grid[self.slots] = values
+        return grid.view(self.count, self.width, -1)
+
+    def behind_each_other(self, grid: torch.Tensor) -> torch.Tensor:
+        """[rows, width, n] as [tokens, n]."""
+        flat = grid.reshape(self.count * self.width, -1)
+        return flat if self.even else flat[self.slots]
+
+
+class _Layer:
+    """One layer; queries, keys and values come from one product."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, output = layer.attention.self, layer.attention.output
+        self._heads = int(attention.num_attention_heads)
+        parts = (attention.query, attention.key, attention.value)
+        self._weight = torch.cat([part.weight.detach() for part in parts])
+        self._bias = torch.cat([part.bias.detach() for part in parts])
+        self._size = parts[0].weight.shape[0]
+        for number, part in enumerate(parts):  # the same memory, not twice as much
+            part.weight.data = self._weight[number * self._size : (number + 1) * self._size]
+        self._out, self._out_norm = output.dense, output.LayerNorm
+        self._up, self._down = layer.intermediate.dense, layer.output.dense
+        self._down_norm = layer.output.LayerNorm
+
+    def all_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        """[tokens, size] of the next layer from those of the last."""
+        together = rows.side_by_side(F.linear(hidden, self._weight, self._bias))
+        query, key, value = (self._by_head(part) for part in together.chunk(3, dim=-1))
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask(query))
+        return self._rest(rows.behind_each_other(seen.transpose(1, 2)), hidden)
+
+    def first_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        """[rows, size]: the same for the first token of each row alone."""
+        size = self._size
+        first = hidden[rows.starts]
+        query = F.linear(first, self._weight[:size], self._bias[:size])[:, None, :]
+        together = rows.side_by_side(F.linear(hidden, self._weight[size:], self._bias[size:]))
+        key, value = (self._by_head(part) for part in together.chunk(2, dim=-1))
+        query = self._by_head(query)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask(query))
+        return self._rest(seen.reshape(rows.count, size), first)
+
+    def _rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = self._out_norm(self._out(seen) + hidden)
+        inner = F.gelu(self._up(hidden))
+        return torch.as_tensor(self._down_norm(self._down(inner) + hidden))
+
+    def _by_head(self, values: torch.Tensor) -> torch.Tensor:
+        """[rows, width, size] as [rows, heads, width, size of a head]."""
+        rows, width, _ = values.shape
+        return values.view(rows, width, self._heads, -1).transpose(1, 2)

@@ -1,0 +1,69 @@
+"""The pass for answering against transformers' own, on a BERT with random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.classifier.encoding import TokenIds
+from jobs.classifier.network import saved_network
+from jobs.classifier.unpadded import Unpadded, fits
+
+
+@pytest.fixture(scope="module")
+def network(tiny_bundle: Path) -> Any:
+    made = saved_network(tiny_bundle)
+    torch.manual_seed(3)
+    with torch.no_grad():  # biases and norms are zeros and ones in a fresh network
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return made
+
+
+def plain(network: Any, tokens: list[TokenIds]) -> torch.Tensor:
+    """Each row by itself, without any padding."""
+    with torch.inference_mode():
+        return torch.cat(
+            [network(torch.from_numpy(row[None].astype(np.int64))).logits for row in tokens]
+        )
+
+
+def tokens_of(*lengths: int) -> list[TokenIds]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(5, 60, size=length).astype(np.int32) for length in lengths]
+
+
+@pytest.mark.parametrize(
+    "lengths", [(1,), (16,), (7, 7, 7), (16, 2), (16, 15, 9, 9, 3, 2, 1), (64, 1, 1)]
+)
+def test_logits_are_those_of_every_text_alone(network: Any, lengths: tuple[int, ...]) -> None:
+    tokens = tokens_of(*lengths)
+    expected = plain(network, tokens)
+    with torch.inference_mode():
+        found = Unpadded(network)(tokens)
+    assert found.shape == (len(lengths), 3)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+
+
+def test_the_network_itself_still_answers_as_before_and_holds_no_second_copy(
+    network: Any,
+) -> None:
+    tokens = tokens_of(9, 4)
+    before = plain(network, tokens)
+    made = Unpadded(network)
+    torch.testing.assert_close(plain(network, tokens), before, atol=0, rtol=0)
+    attention = network.bert.encoder.layer[0].attention.self
+    together = made._layers[0]._weight.untyped_storage().data_ptr()
+    for part in (attention.query, attention.key, attention.value):
+        assert part.weight.untyped_storage().data_ptr() == together
+
+
+def test_a_network_of_another_kind_is_left_to_transformers(network: Any) -> None:
+    assert fits(network)
+    for name, other in (("model_type", "roberta"), ("hidden_act", "relu")):
+        was = getattr(network.config, name)
+        setattr(network.config, name, other)
+        assert not fits(network)
+        setattr(network.config, name, was)
