@@ -5,6 +5,7 @@
 `build` is what a Serve config names. Imports neither Ray Train, Data nor Tune.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -23,6 +24,11 @@ from serve.queue import GPU_TURN_TOKENS, TURN_TOKENS
 from serve.service import Service
 from serve.settings import Endpoint, Live
 
+# How long a thread may keep Python's lock while another wants it. A pass asks for it again after
+# each of its hundred steps, and at Python's own 5 ms would wait that long whenever the event loop
+# is busy.
+SWITCH_S = 0.0005
+
 
 @serve.deployment
 @serve.ingress()
@@ -36,6 +42,7 @@ class Replica:
         can answer it.
         """
         endpoint = build_settings(Endpoint, settings)
+        sys.setswitchinterval(SWITCH_S)
         keys = Keyring(())
         place = endpoint.feedback.uri
         gpu = torch.cuda.is_available()

@@ -28,18 +28,22 @@ def fits(network: Any) -> bool:
     )
 
 
+_POINTWISE = "_linear_pointwise"
+
+
 class Unpadded:
     """The pass of one network, in the number format that its encoder has."""
 
     def __init__(self, network: Any) -> None:
-        """`network`: a `BertForSequenceClassification` that `fits`; its weights are shared."""
+        """`network`: a `BertForSequenceClassification` that `fits`; it stays as it is."""
         bert = network.base_model
         parts = bert.embeddings
         self._words = parts.word_embeddings.weight.detach()
         types = parts.token_type_embeddings.weight.detach()
         self._positions = parts.position_embeddings.weight.detach() + types[0]
         self._norm = parts.LayerNorm
-        self._layers = [_Layer(layer) for layer in bert.encoder.layer]
+        layers = list(bert.encoder.layer)
+        self._layers = [_Layer(layer, last=layer is layers[-1]) for layer in layers]
         self._pooler = bert.pooler.dense
         self._head = network.classifier
 
@@ -92,39 +96,64 @@ class _Rows:
         return flat if self.even else flat[self.slots]
 
 
+class _Product:
+    """x W^T + b; on a CPU in bfloat16 with the weights in the order that oneDNN reads them.
+
+    Given plain weights oneDNN brings them into that order at every product, which for a single
+    text takes as long as the product. The two operators are what torch's own compiler emits, and
+    are not documented: where a version of torch lacks them, the plain product is taken.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        self._weight, self._bias = weight.detach(), bias.detach()
+        self._ordered: torch.Tensor | None = None
+        operators = torch.ops.mkldnn
+        known = all(hasattr(operators, name) for name in ("_reorder_linear_weight", _POINTWISE))
+        if known and weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
+            self._ordered = operators._reorder_linear_weight(self._weight, None)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        if self._ordered is None:
+            return F.linear(values, self._weight, self._bias)
+        return torch.as_tensor(
+            torch.ops.mkldnn._linear_pointwise(values, self._ordered, self._bias, "none", [], "")
+        )
+
+
 class _Layer:
     """One layer; queries, keys and values come from one product."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, *, last: bool) -> None:
         attention, output = layer.attention.self, layer.attention.output
         self._heads = int(attention.num_attention_heads)
         parts = (attention.query, attention.key, attention.value)
-        self._weight = torch.cat([part.weight.detach() for part in parts])
-        self._bias = torch.cat([part.bias.detach() for part in parts])
-        self._size = parts[0].weight.shape[0]
-        for number, part in enumerate(parts):  # the same memory, not twice as much
-            part.weight.data = self._weight[number * self._size : (number + 1) * self._size]
-        self._out, self._out_norm = output.dense, output.LayerNorm
-        self._up, self._down = layer.intermediate.dense, layer.output.dense
+        weight = torch.cat([part.weight.detach() for part in parts])
+        bias = torch.cat([part.bias.detach() for part in parts])
+        self._size = size = int(parts[0].weight.shape[0])
+        # Of the last layer only [CLS] asks, of the others every token does.
+        self._of_all = _Product(weight[size:] if last else weight, bias[size:] if last else bias)
+        self._query = _Product(weight[:size], bias[:size]) if last else None
+        self._out, self._out_norm = _product(output.dense), output.LayerNorm
+        self._up, self._down = _product(layer.intermediate.dense), _product(layer.output.dense)
         self._down_norm = layer.output.LayerNorm
 
     def all_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
         """[tokens, size] of the next layer from those of the last."""
-        together = rows.side_by_side(F.linear(hidden, self._weight, self._bias))
+        together = rows.side_by_side(self._of_all(hidden))
         query, key, value = (self._by_head(part) for part in together.chunk(3, dim=-1))
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask(query))
         return self._rest(rows.behind_each_other(seen.transpose(1, 2)), hidden)
 
     def first_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
         """[rows, size]: the same for the first token of each row alone."""
-        size = self._size
+        assert self._query is not None
         first = hidden[rows.starts]
-        query = F.linear(first, self._weight[:size], self._bias[:size])[:, None, :]
-        together = rows.side_by_side(F.linear(hidden, self._weight[size:], self._bias[size:]))
+        query = self._query(first)[:, None, :]
+        together = rows.side_by_side(self._of_all(hidden))
         key, value = (self._by_head(part) for part in together.chunk(2, dim=-1))
         query = self._by_head(query)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask(query))
-        return self._rest(seen.reshape(rows.count, size), first)
+        return self._rest(seen.reshape(rows.count, self._size), first)
 
     def _rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         hidden = self._out_norm(self._out(seen) + hidden)
@@ -135,3 +164,7 @@ class _Layer:
         """[rows, width, size] as [rows, heads, width, size of a head]."""
         rows, width, _ = values.shape
         return values.view(rows, width, self._heads, -1).transpose(1, 2)
+
+
+def _product(linear: Any) -> _Product:
+    return _Product(linear.weight, linear.bias)

@@ -1,5 +1,6 @@
 """The pass for answering against transformers' own, on a BERT with random weights."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.classifier import unpadded
 from jobs.classifier.encoding import TokenIds
 from jobs.classifier.network import saved_network
+from jobs.classifier.predictor import halve
 from jobs.classifier.unpadded import Unpadded, fits
 
 
@@ -47,17 +50,29 @@ def test_logits_are_those_of_every_text_alone(network: Any, lengths: tuple[int, 
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
 
 
-def test_the_network_itself_still_answers_as_before_and_holds_no_second_copy(
-    network: Any,
-) -> None:
+def test_the_network_itself_still_answers_as_before(network: Any) -> None:
     tokens = tokens_of(9, 4)
     before = plain(network, tokens)
-    made = Unpadded(network)
+    Unpadded(network)
     torch.testing.assert_close(plain(network, tokens), before, atol=0, rtol=0)
-    attention = network.bert.encoder.layer[0].attention.self
-    together = made._layers[0]._weight.untyped_storage().data_ptr()
-    for part in (attention.query, attention.key, attention.value):
-        assert part.weight.untyped_storage().data_ptr() == together
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_in_bfloat16_the_weights_order_changes_nothing_but_rounding(
+    network: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not ordered:
+        monkeypatch.setattr(unpadded, "_POINTWISE", "of another version of torch")
+    tokens = tokens_of(16, 15, 9, 9, 3, 2, 1)
+    expected = plain(network, tokens)
+    low = copy.deepcopy(network)
+    halve(low, torch.bfloat16)
+    made = Unpadded(low)
+    assert (made._layers[0]._of_all._ordered is not None) is ordered
+    with torch.inference_mode():
+        found = made(tokens)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.15, rtol=0.05)
 
 
 def test_a_network_of_another_kind_is_left_to_transformers(network: Any) -> None:
