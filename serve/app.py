@@ -56,8 +56,7 @@ _FEEDBACK_ERRORS = _ERRORS | {
     503: {"model": ErrorReply, "description": "not stored; see Retry-After"},
     504: {"model": ErrorReply, "description": "not known to be stored in time"},
 }
-# What the door itself may answer, on routes that need no key and on those that do.
-_PUBLIC_ERRORS: _Documented = {status: _ERRORS[status] for status in (408, 413)}
+# What the door itself may answer, on routes that need a key.
 _DOOR_ERRORS: _Documented = {status: _ERRORS[status] for status in (401, 408, 413, 429, 503)}
 # Says in the document that a key is needed; the door is what looks at it.
 _NEEDS_KEY = [Security(HTTPBearer(auto_error=False, scheme_name="key"))]
@@ -192,12 +191,12 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
 
 
 def _add_status(app: FastAPI, service: Service) -> None:
-    @app.get("/health", response_model=Status, responses=_PUBLIC_ERRORS)
+    @app.get("/health", response_model=Status)
     async def health() -> Status:
         """Whether the replica lives."""
         return Status(status="ok")
 
-    @app.get("/ready", response_model=Status, responses=_PUBLIC_ERRORS | {503: _ERRORS[503]})
+    @app.get("/ready", response_model=Status, responses={503: _ERRORS[503]})
     async def ready() -> Status:
         """Whether a model is loaded."""
         _ = service.loaded  # NotReady without one

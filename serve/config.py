@@ -41,12 +41,13 @@ def make_config(
         "name": DEPLOYMENT,
         "max_ongoing_requests": endpoint.limits.waiting_requests + ONGOING_MARGIN,
         "max_queued_requests": -1,
-        "graceful_shutdown_timeout_s": 20,
+        # A replica that goes waits 30 s for the front to learn of it, and then for its requests.
+        "graceful_shutdown_timeout_s": 30 + endpoint.limits.body_s + endpoint.limits.answer_s,
         "health_check_period_s": 10,
         "ray_actor_options": {"num_gpus": 1} if gpu else {"num_cpus": 1},
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,
-            "initial_replicas": max(1, scaling.min_replicas),
+            # No initial_replicas: Serve would go back to them at every change of the config.
             "max_replicas": most,
             "target_ongoing_requests": scaling.target_ongoing_requests,
             "upscale_delay_s": scaling.upscale_delay_s,

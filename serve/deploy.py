@@ -20,13 +20,16 @@ from typing import Any
 from pydantic import Field
 
 from cluster import command, resources, session, storage
+from cluster.command import build as build_settings
 from cluster.errors import SettingError
 from cluster.session import say
 from cluster.storage import Uri
+from jobs.classifier import bundle
 from serve import origin, running
 from serve.config import as_yaml, make_config
 from serve.feedback import require_writable
 from serve.keyring import hash_key, read_keys
+from serve.models import version_of
 from serve.package import publish_code
 from serve.settings import Autoscaling, Endpoint, Feedback, Keys, Limits, Live, Registered
 
@@ -69,40 +72,68 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     origin.require_one(settings.bundle, registry, named="name" in settings.model_fields_set)
     served, version = origin.find(settings.bundle, registry, settings.name)
     origin.check(served)
-    live, made = live_of(settings)
-    joined = os.environ.get("RAY_ADDRESS") is not None
     if settings.print:
-        config = config_of(settings, live, None, "file:///CODE.zip")
-        print(as_yaml(config))
-        say(
-            "Only printed: put the URI of the packed code in place of file:///CODE.zip, and as "
-            "many max_replicas as the cluster has room for."
-        )
-        # The config has only its hash: a key that was made must be told here or nobody knows it.
-        return {"printed": True, "config": config} | ({"key": made} if made else {})
+        return _print(settings)
+    joined = os.environ.get("RAY_ADDRESS") is not None
     if not joined:
         _require_free(settings.host, settings.port)
     session.connect(serving=True)
-    session.require_everywhere(served, "bundle" if registry is None else "registry")
-    if settings.feedback.uri is not None:
-        session.require_everywhere(settings.feedback.uri, "feedback")
-        require_writable(settings.feedback.uri)
-    if joined:
-        _require_port_or_ours(settings)
+    _require_places(settings, served, joined)
     code = publish_code(
         settings.code or origin.code_folder(settings.bundle, registry, settings.name)
     )
-    live = live.model_copy(update={"fallbacks": _fallbacks(served, running.present())})
+    before = running.present()
+    live, made = live_of(settings, before)
+    if before is not None and settings.threads is None:
+        # The cluster may have grown; other threads would restart every replica.
+        settings = settings.model_copy(update={"threads": before[0].get("threads")})
     config = config_of(settings, live, resources.capacity(), code)
+    running.apply(config)
+    running.require_model(lambda: _wanted(settings, live))
     written = storage.normal_uri(f"{code.removesuffix('.zip')}-{settings.port}.yaml")
     storage.write_bytes(written, as_yaml(config).encode())
-    running.apply(config)
-    running.require_model(served)
     result = {**_summary(settings, config, made, version), "config_file": written}
     print(f"The same again: serve deploy {written}")
     if not joined:
         _stay()
     return result
+
+
+def _print(settings: Deploy) -> dict[str, Any]:
+    live, made = live_of(settings, None)
+    config = config_of(settings, live, None, "file:///CODE.zip")
+    print(as_yaml(config))
+    say(
+        "Only printed: put the URI of the packed code in place of file:///CODE.zip, and as "
+        "many max_replicas as the cluster has room for."
+    )
+    # The config has only its hash: a key that was made must be told here or nobody knows it.
+    return {"printed": True, "config": config} | ({"key": made} if made else {})
+
+
+def _require_places(settings: Deploy, served: str, joined: bool) -> None:
+    """What every node must find, and where the endpoint listens."""
+    session.require_everywhere(served, "bundle" if settings.registry.uri is None else "registry")
+    if settings.keys.watch is not None:
+        session.require_everywhere(settings.keys.watch, "keys.watch")
+    if settings.feedback.uri is not None:
+        session.require_everywhere(settings.feedback.uri, "feedback")
+        require_writable(settings.feedback.uri)
+    if not joined:
+        return
+    _require_port_or_ours(settings)
+    addresses = {node["NodeManagerAddress"] for node in session.nodes()}
+    if len(addresses) > 1 and settings.host in ("127.0.0.1", "localhost", "::1"):
+        raise SettingError(
+            f"--host is {settings.host}, and the cluster has {len(addresses)} machines, which "
+            "could not reach each other's replicas there. Give --host 0.0.0.0."
+        )
+
+
+def _wanted(settings: Deploy, live: Live) -> tuple[str, str]:
+    """(URI, version) of what should answer now: another promotion may have come between."""
+    uri, version = origin.find(settings.bundle, settings.registry.uri, settings.name)
+    return uri, version or str(live.bundle_version)
 
 
 def config_of(
@@ -119,28 +150,59 @@ def config_of(
     return make_config(endpoint, live, settings.autoscaling, listen=listen, have=have, code=code)
 
 
-def live_of(settings: Deploy) -> tuple[Live, str | None]:
-    """(what may change while replicas run, the key that was made here)."""
-    hashes, made = _keys(settings)
+def live_of(
+    settings: Deploy, before: tuple[dict[str, Any], dict[str, Any]] | None
+) -> tuple[Live, str | None]:
+    """(what may change while replicas run, the key that was made here).
+
+    `before`: `args` and `user_config` of the endpoint that runs already. Its keys stay where none
+    are given: another model must not lock everybody out.
+    """
+    hot = before[1] if before is not None else None
+    given = settings.open or settings.keys.file is not None or settings.keys.watch is not None
+    made = None
+    if hot is not None and not given:
+        old = build_settings(Live, hot)
+        say("The keys stay those of the endpoint that runs.")
+        hashes, watch, is_open = old.key_hashes, old.keys_watch, old.open
+    else:
+        hashes, made = _keys(settings)
+        watch, is_open = settings.keys.watch, settings.open
     live = Live(
         bundle=settings.bundle,
+        bundle_version=_version(settings.bundle),
         registry=settings.registry,
         name=settings.name,
+        fallbacks=_fallbacks(settings, hot),
         key_hashes=hashes,
-        keys_watch=settings.keys.watch,
+        keys_watch=watch,
+        open=is_open,
     )
     return live, made
 
 
+def _version(bundle_uri: str | None) -> str | None:
+    if bundle_uri is None:
+        return None
+    return version_of(storage.read_bytes(storage.join(bundle_uri, bundle.COMMIT)))
+
+
+def _fallbacks(settings: Deploy, hot: dict[str, Any] | None) -> tuple[str, ...]:
+    """What served before, what does now first, for a replica that cannot load what it should."""
+    if hot is None:
+        return ()
+    found = [running.serving(), hot.get("bundle"), *hot.get("fallbacks", ())]
+    known = [uri for uri in dict.fromkeys(found) if uri is not None and uri != settings.bundle]
+    return tuple(known[:MOST_FALLBACKS])
+
+
 def _keys(settings: Deploy) -> tuple[tuple[str, ...], str | None]:
     """(hashes of the keys, the key that was made here)."""
-    place, keys = settings.keys, settings.keys.file
+    watched, keys = settings.keys.watch, settings.keys.file
     if settings.open:
         return (), None
-    if place.watch is not None:
-        read_keys(
-            _text(storage.read_bytes(place.watch), f"--keys.watch {place.watch}"), place.watch
-        )
+    if watched is not None:  # only whether replicas will find keys there
+        read_keys(_text(storage.read_bytes(watched), f"--keys.watch {watched}"), watched)
         return (), None
     if keys is None:
         made = f"sy_{secrets.token_urlsafe(24)}"
@@ -157,13 +219,6 @@ def _text(data: bytes, place: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise SettingError(f"{place} is not text in UTF-8.") from None
-
-
-def _fallbacks(served: str, before: dict[str, Any] | None) -> tuple[str, ...]:
-    """What served before, the newest first, for a replica that cannot load what it should."""
-    found = [before.get("bundle"), *before.get("fallbacks", ())] if before is not None else []
-    known = [uri for uri in dict.fromkeys(found) if uri is not None and uri != served]
-    return tuple(known[:MOST_FALLBACKS])
 
 
 def _require_free(host: str, port: int) -> None:

@@ -86,29 +86,34 @@ class Guard:
     async def _let_in(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
+        path = scope["path"]
+        if path in PUBLIC:  # none of them reads a body, and nobody is asked for a key
+            await self.app(scope, receive, send)
+            return
         try:
-            self._check_key(scope["path"], headers)
-            body = await self._read_body(headers, receive)
-            self._check_room(scope["path"])
+            self._check_key(headers)
+            self._check_room()
         except RequestError as error:
-            scope["state"]["error_type"] = error.kind
-            await _refuse(send, error)
+            await _refuse(scope, send, error)
             return
         self.under_way += 1
         try:
+            body = await self._read_body(headers, receive)
             await self.app(scope, _replay(body, receive), send)
+        except RequestError as error:  # of the body alone: the application answers its own
+            await _refuse(scope, send, error)
         finally:
             self.under_way -= 1
 
-    def _check_room(self, path: str) -> None:
-        if self.under_way >= self.limits.waiting_requests and path not in PUBLIC:
+    def _check_room(self) -> None:
+        if self.under_way >= self.limits.waiting_requests:
             raise Overloaded(
                 f"{self.under_way} requests are under way, as many as this replica takes. "
                 "Try again in a moment."
             )
 
-    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if self.keys.is_open or path in PUBLIC:
+    def _check_key(self, headers: dict[bytes, bytes]) -> None:
+        if self.keys.is_open:
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
@@ -173,7 +178,8 @@ class _Reply:
         await self._send(message)
 
 
-async def _refuse(send: Send, error: RequestError) -> None:
+async def _refuse(scope: Scope, send: Send, error: RequestError) -> None:
+    scope["state"]["error_type"] = error.kind
     body = error_body(error)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]

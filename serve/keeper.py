@@ -2,14 +2,15 @@
 
 A thread of its own looks up what should answer, loads and tries it beside the model that answers,
 and only then puts it in its place. Whatever is wrong with it, the model that answers goes on, and
-an `Update` says why. Knows nothing of HTTP or of Ray: it is given how to load and where to put.
+an `Update` says why. Another thread looks after a watched file of keys. Knows nothing of HTTP or
+of Ray: it is given how to load and where to put.
 """
 
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -44,14 +45,15 @@ logger = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True)
 class _Wish:
-    """What should answer, looked up."""
+    """What should answer, looked up; `content` is the version that it has to have, if known."""
 
     uri: str
     version: str | None
+    content: str | None = None
 
     def is_met_by(self, served: Loaded, name: str) -> bool:
         same = served.uri == self.uri and served.name == name
-        return same and self.version in (None, served.version)
+        return same and self.content in (None, served.version)
 
 
 class Keeper:
@@ -64,10 +66,14 @@ class Keeper:
         self._live = Live()
         self._served: Loaded | None = None
         self._woken = threading.Event()
+        self._ended = threading.Event()
         self._closed = False
         self._failures = 0
-        self._look_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._wishes = 0
+        self._threads = [
+            threading.Thread(target=self._run, name="keeper", daemon=True),
+            threading.Thread(target=self._watch_keys, name="keys", daemon=True),
+        ]
 
     def begin(self, live: Live) -> None:
         """Loads the first model, before it returns: what should answer, or what answered before.
@@ -78,19 +84,26 @@ class Keeper:
         self._live = live
         self._keys.replace(_keys(live))
         self._serve(*self._first(live))
-        self._look_at = time.monotonic() + self._wait_s()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def begun(self) -> bool:
         return self._served is not None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether another model and other keys are still looked for, once it has begun."""
+        return not self.begun or all(thread.is_alive() for thread in self._threads)
+
     def want(self, live: Live) -> None:
-        """Another wish, or other keys; returns at once, the thread sees to it."""
+        """Another wish, or other keys; returns at once, the threads see to what takes time."""
         self._live = live
+        if live.keys_watch is None:
+            self._keys.replace(_keys(live))
         self._place.update = None
         self._failures = 0
-        self._look_at = 0.0
+        self._wishes += 1
         self._woken.set()
 
     def reject(self, problem: Exception) -> None:
@@ -98,8 +111,9 @@ class Keeper:
         self._fail("the settings", problem)
 
     def close(self) -> None:
-        """Ends the thread, after what it is at."""
+        """Ends the threads, after what they are at."""
         self._closed = True
+        self._ended.set()
         self._woken.set()
 
     def _first(self, live: Live) -> tuple[Loaded, Update | None]:
@@ -119,36 +133,46 @@ class Keeper:
         raise refused
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        with suppress(OSError):  # not every system lets a thread step back
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        seen = 0
         while not self._closed:
-            wait = self._look_at - time.monotonic()
-            watched = self._live.keys_watch is not None
-            self._woken.wait(max(0.0, min(wait, KEYS_POLL_S) if watched else wait))
+            if seen == self._wishes:
+                self._woken.wait(self._wait_s())
             self._woken.clear()
-            if self._closed:
-                return
-            self._look_after_keys()
-            if time.monotonic() >= self._look_at:
-                self._look_after_model()
-                self._look_at = time.monotonic() + self._wait_s()
+            seen = self._wishes
+            if not self._closed:
+                self._look_after_model(seen)
 
-    def _look_after_keys(self) -> None:
-        try:
-            self._keys.replace(_keys(self._live))
-        except Exception as error:  # whoever was let in stays so, and nobody else
-            logger.error("The keys stay as they were: %s", error)
+    def _watch_keys(self) -> None:
+        while not self._ended.wait(KEYS_POLL_S):
+            if self._live.keys_watch is None:
+                continue
+            try:
+                self._keys.replace(_keys(self._live))
+            except Exception as error:  # whoever was let in stays so, and nobody else
+                logger.error("The keys stay as they were: %s", error)
 
-    def _look_after_model(self) -> None:
+    def _look_after_model(self, number: int) -> None:
+        """Meets wish `number`; what it comes to does not count if there is another by then."""
         live = self._live
         assert self._served is not None
         try:
             wish = _look_up(live)
+            loaded = None
             if not wish.is_met_by(self._served, live.name):
-                self._serve(self._load(wish.uri, live.name, wish.version), None)
+                loaded = self._load(wish.uri, live.name, wish.version)
+            if number != self._wishes:
+                return
+            if loaded is not None:
+                self._serve(loaded, None)
             self._place.update, self._failures = None, 0
-        except Exception as error:
-            self._failures += 1
-            self._fail(_said(live), error)
+        except (
+            BaseException
+        ) as error:  # also a panic of the tokenizer's Rust, which is no Exception
+            if number == self._wishes:
+                self._failures += 1
+                self._fail(_said(live), error)
 
     def _serve(self, loaded: Loaded, update: Update | None) -> None:
         self._served = loaded
@@ -156,7 +180,7 @@ class Keeper:
         self._place.put(loaded)
         logger.info("Serving %s version %s from %s", loaded.name, loaded.version, loaded.uri)
 
-    def _fail(self, wanted: str, error: Exception) -> None:
+    def _fail(self, wanted: str, error: BaseException) -> None:
         # Only errors of ours are written for readers; another's text may hold anything.
         kind = type(error).__name__
         said = str(error) if isinstance(error, SwitchyardError) else f"{kind}; see the log."
@@ -175,7 +199,8 @@ class Keeper:
 
 
 def _look_up(live: Live) -> _Wish:
-    return _Wish(*origin.find(live.bundle, live.registry.uri, live.name))
+    uri, version = origin.find(live.bundle, live.registry.uri, live.name)
+    return _Wish(uri, version, version or live.bundle_version)
 
 
 def _earlier(live: Live) -> list[_Wish]:
@@ -197,6 +222,8 @@ def _said(live: Live) -> str:
 
 def _keys(live: Live) -> tuple[str, ...] | None:
     """The hashes of those let in; None if everybody is."""
+    if live.open:
+        return None
     if live.keys_watch is not None:
         return read_keys(storage.read_bytes(live.keys_watch).decode(), live.keys_watch)
-    return live.key_hashes or None
+    return live.key_hashes

@@ -1,5 +1,6 @@
 """Loading what is served: a bundle by its URI, checked, warmed, named."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -57,10 +58,15 @@ def load(
     """
     with storage.local_copy(uri) as folder:
         predictor = Predictor(folder, precision=precision, threads=threads)
-        version = version or storage.sha256(folder / bundle.COMMIT)[:12]
+        version = version or version_of((folder / bundle.COMMIT).read_bytes())
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     _warm(predictor, uri)
     return Loaded(predictor, name, version, uri, {k: metrics[k] for k in _HEADLINE if k in metrics})
+
+
+def version_of(commit: bytes) -> str:
+    """The version of a bundle outside a registry, from its bundle.json."""
+    return hashlib.sha256(commit).hexdigest()[:12]
 
 
 def _warm(predictor: Predictor, uri: str) -> None:

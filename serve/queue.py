@@ -61,6 +61,7 @@ class ModelQueue:
         self._telemetry = telemetry or Telemetry()
         self._free = workers
         self._turns: set[asyncio.Task[None]] = set()
+        self._begun: dict[int, float] = {}
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="model")
 
     async def ask(self, model: Answer, encoded: Encoded) -> Predictions:
@@ -92,8 +93,13 @@ class ModelQueue:
             self._turns.add(task)  # the loop itself does not hold on to it
             task.add_done_callback(self._turns.discard)
 
+    def oldest_s(self) -> float:
+        """Seconds that the oldest turn under way has taken so far; 0 without any."""
+        return time.perf_counter() - min(self._begun.values()) if self._begun else 0.0
+
     async def _compute(self, turn: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
+        self._begun[id(turn)] = time.perf_counter()
         try:
             found = await loop.run_in_executor(self._threads, self._infer, turn)
         except asyncio.CancelledError:  # closed
@@ -106,6 +112,8 @@ class ModelQueue:
                     item.answer.set_exception(error)
         else:
             _hand_out(turn, found)
+        finally:
+            del self._begun[id(turn)]
         self._free += 1
         self._start_turns()
 

@@ -1,6 +1,6 @@
 """The deployment: one class that is ingress and model at once, since every hop between costs.
 
-    serve run serve.replica:build bundle=/runs/first/bundle
+    serve run serve.replica:build bundle=/runs/first/bundle open=true
 
 `build` is what a Serve config names. Imports neither Ray Train, Data nor Tune.
 """
@@ -12,6 +12,7 @@ import torch
 from ray import serve
 
 from cluster.command import build as build_settings
+from cluster.errors import SwitchyardError
 from jobs.classifier.predictor import share_threads
 from serve.app import make_app
 from serve.exporter import ray_telemetry
@@ -73,6 +74,12 @@ class Replica:
             self.keeper.want(build_settings(Live, user_config))
         except Exception as error:
             self.keeper.reject(error)
+
+    async def check_health(self) -> None:
+        """Asked by Serve every few seconds; a replica that raises is replaced."""
+        self.service.require_health()
+        if not self.keeper.is_alive:
+            raise SwitchyardError("Nobody looks for another model or other keys any more.")
 
     async def state(self) -> dict[str, Any]:
         """What this replica serves and what it could not, for whoever deployed it."""

@@ -1,6 +1,7 @@
 """What runs on Ray Serve, asked and changed. Knows nothing of what a config says."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cluster.errors import BundleError, SwitchyardError
@@ -20,17 +21,28 @@ def listens() -> tuple[str, int] | None:
     return str(client.http_config.host), int(client.http_config.port)
 
 
-def present() -> dict[str, Any] | None:
-    """The `user_config` that the endpoint on this cluster was given last; None without one."""
+def present() -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(`args`, `user_config`) that the endpoint here was given last; None without one."""
     from ray.serve.context import _get_global_client
 
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
         return None
     application = client.get_serve_details().get("applications", {}).get(APPLICATION) or {}
-    deployments = (application.get("deployed_app_config") or {}).get("deployments") or []
+    config = application.get("deployed_app_config") or {}
+    deployments = config.get("deployments") or []
     found: dict[str, Any] = next((d for d in deployments if d.get("name") == DEPLOYMENT), {})
-    return dict(found["user_config"]) if found.get("user_config") else None
+    if not found.get("user_config"):
+        return None
+    return dict(config.get("args") or {}), dict(found["user_config"])
+
+
+def serving() -> str | None:
+    """URI of the bundle that a replica of the running endpoint serves; None if none says so."""
+    try:
+        return str(_state(10)["uri"])
+    except Exception:  # it rests, or is being changed: then it is not known
+        return None
 
 
 def apply(config: dict[str, Any]) -> None:
@@ -57,21 +69,17 @@ def apply(config: dict[str, Any]) -> None:
         time.sleep(0.2)
 
 
-def require_model(uri: str) -> None:
-    """Waits until a replica, whichever answers, serves the bundle at `uri`.
+def require_model(wanted: Callable[[], tuple[str, str]]) -> None:
+    """Waits until a replica, whichever answers, serves the (URI, version) that is wanted by then.
 
     A running replica loads it beside the one it serves. BundleError if it could not: then the
     endpoint goes on with the one it has.
     """
-    from ray import serve
-
-    handle: Any = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
-    # With Serve's throughput flags a handle wants its caller to have an event loop, and to keep it.
-    handle._init(_run_router_in_separate_loop=True)
     limit = time.monotonic() + READY_LIMIT_S
     while True:
-        state = handle.state.remote().result(timeout_s=READY_LIMIT_S)
-        if state["uri"] == uri:
+        state = _state(READY_LIMIT_S)
+        uri, version = wanted()
+        if (state["uri"], state["version"]) == (uri, version):
             return
         goes_on = f"The endpoint goes on with {state['uri']} (version {state['version']})"
         if state["update"] is not None:
@@ -79,3 +87,14 @@ def require_model(uri: str) -> None:
         if time.monotonic() > limit:
             raise SwitchyardError(f"{uri} was not loaded within {READY_LIMIT_S} s. {goes_on}.")
         time.sleep(0.2)
+
+
+def _state(limit_s: float) -> dict[str, Any]:
+    """What one replica says of itself."""
+    from ray import serve
+
+    handle: Any = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+    # With Serve's throughput flags a handle wants its caller to have an event loop, and to keep it.
+    if not handle.is_initialized:
+        handle._init(_run_router_in_separate_loop=True)
+    return dict(handle.state.remote().result(timeout_s=limit_s))

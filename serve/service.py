@@ -9,10 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from cluster.errors import SwitchyardError
 from jobs.classifier.encoding import Encoded, Encoder
 from jobs.classifier.predictor import Predictions
 from serve import dialects
-from serve.errors import NotReady, TooLarge, TooLate
+from serve.errors import NotReady, Overloaded, TooLarge, TooLate
 from serve.feedback import Feedback
 from serve.keyring import Keyring
 from serve.models import Loaded
@@ -24,6 +25,9 @@ from serve.telemetry import Telemetry
 # Up to here tokens are made where the request is, in a few tenths of a millisecond: another thread
 # would be slower to wake up.
 SHORT_CHARACTERS = 1000
+# About two seconds of the tokenizer's work.
+WAITING_CHARACTERS = 4_000_000
+HUNG_TIMES = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Service:
         self.update: Update | None = None
         # Tokenizing takes a fraction of the model's time: one thread is enough, and keeps the
         # event loop free.
+        self._characters = 0
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     def put(self, loaded: Loaded) -> None:
@@ -114,13 +119,33 @@ class Service:
 
     async def _encode(self, encoder: Encoder, texts: list[str]) -> Encoded:
         began = time.perf_counter()
-        if sum(map(len, texts)) <= SHORT_CHARACTERS:
+        characters = sum(map(len, texts))
+        if characters <= SHORT_CHARACTERS:
             encoded = encoder.encode(texts)
         else:
-            loop = asyncio.get_running_loop()
-            encoded = await loop.run_in_executor(self._encoding, encoder.encode, texts)
+            encoded = await self._encode_long(encoder, texts, characters)
         self.telemetry.stage("tokenize", time.perf_counter() - began)
         return encoded
+
+    async def _encode_long(self, encoder: Encoder, texts: list[str], characters: int) -> Encoded:
+        """In a thread of its own; Overloaded if too many characters wait for it already."""
+        if self._characters > 0 and self._characters + characters > WAITING_CHARACTERS:
+            raise Overloaded(
+                f"{self._characters} characters are waiting for the tokenizer. Try again in a "
+                "moment."
+            )
+        self._characters += characters
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._encoding, encoder.encode, texts)
+        finally:
+            self._characters -= characters
+
+    def require_health(self) -> None:
+        """SwitchyardError if the model computes at a turn for so long that it must hang."""
+        limit = HUNG_TIMES * self.settings.limits.answer_s
+        if self.queue.oldest_s() > limit:
+            raise SwitchyardError(f"The model has been at one turn for more than {limit:g} s.")
 
     def info(self) -> Info:
         loaded = self.loaded

@@ -100,10 +100,13 @@ class Live(Settings):
 
     A bundle, or a registry and a name in it, says what answers; `fallbacks` are bundles that
     answer where that one cannot be loaded, the first that can. Hashes of keys, or a place where
-    they are read from; neither lets everybody in.
+    they are read from, say who is let in: nobody without either, everybody if it is open.
     """
 
     bundle: str | None = Field(None, description="URI of the bundle that answers")
+    bundle_version: str | None = Field(
+        None, description="its version when it was deployed: other content is another bundle"
+    )
     registry: Registered = Registered()
     name: str = Field("switchyard", description="the model's name in replies, and in the registry")
     fallbacks: tuple[str, ...] = Field(
@@ -111,6 +114,7 @@ class Live(Settings):
     )
     key_hashes: tuple[str, ...] = Field((), description="SHA-256 of every key that is let in")
     keys_watch: str | None = Field(None, description="URI of a file of keys that is read again")
+    open: bool = Field(False, description="let everybody in without a key")
 
     @model_validator(mode="after")
     def _one_place(self) -> "Live":

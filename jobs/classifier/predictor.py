@@ -73,8 +73,9 @@ def share_threads(threads: int) -> tuple[int, int]:
     short, and passes of their own have nothing to wait for. Beyond four at a time Python's own
     lock would be what they wait for.
     """
-    workers = min(threads, MOST_WORKERS)
-    return workers, threads // workers
+    ways = [(n * (threads // n), n) for n in range(2, MOST_WORKERS + 1) if n <= threads]
+    used, workers = max(ways, default=(threads, 1))  # as few cores idle as can be, then as many
+    return workers, used // workers
 
 
 def halve(network: Any, dtype: torch.dtype) -> None:

@@ -101,26 +101,27 @@ def test_serves_own_limit_is_never_met_before_that_of_the_door() -> None:
 @pytest.mark.parametrize(
     ("have", "scaling", "expected"),
     [
-        # (smallest, at first, largest), and what a replica claims
-        (TWO_CPUS, {}, (1, 1, 1)),
-        (Capacity(1, 0, 1), {}, (1, 1, 1)),
-        (Capacity(9, 0, 1), {}, (1, 1, 8)),
-        (Capacity(9, 0, 1), {"min_replicas": 3}, (3, 3, 8)),
-        (Capacity(9, 0, 1), {"min_replicas": 0}, (0, 1, 8)),
-        (Capacity(9, 0, 1), {"max_replicas": 4}, (1, 1, 4)),
-        (Capacity(9, 0, 1), {"max_replicas": 400}, (1, 1, 8)),
-        (Capacity(9, 0, 1), {"min_replicas": 8, "max_replicas": 8}, (8, 8, 8)),
-        (Capacity(64, 4, 1), {}, (1, 1, 4)),
-        (Capacity(2, 4, 1), {"max_replicas": 3}, (1, 1, 3)),
-        (Capacity(4, 0.5, 1), {}, (1, 1, 3)),
+        # (smallest, largest), and what a replica claims
+        (TWO_CPUS, {}, (1, 1)),
+        (Capacity(1, 0, 1), {}, (1, 1)),
+        (Capacity(9, 0, 1), {}, (1, 8)),
+        (Capacity(9, 0, 1), {"min_replicas": 3}, (3, 8)),
+        (Capacity(9, 0, 1), {"min_replicas": 0}, (0, 8)),
+        (Capacity(9, 0, 1), {"max_replicas": 4}, (1, 4)),
+        (Capacity(9, 0, 1), {"max_replicas": 400}, (1, 8)),
+        (Capacity(9, 0, 1), {"min_replicas": 8, "max_replicas": 8}, (8, 8)),
+        (Capacity(64, 4, 1), {}, (1, 4)),
+        (Capacity(2, 4, 1), {"max_replicas": 3}, (1, 3)),
+        (Capacity(4, 0.5, 1), {}, (1, 3)),
     ],
 )
 def test_replicas_stay_within_what_was_asked_and_what_there_is(
-    have: Capacity, scaling: dict[str, int], expected: tuple[int, int, int]
+    have: Capacity, scaling: dict[str, int], expected: tuple[int, int]
 ) -> None:
     found = deployment(config_of(settings(autoscaling=scaling), Live(), have, CODE))
     numbers = found["autoscaling_config"]
-    keys = ("min_replicas", "initial_replicas", "max_replicas")
+    assert "initial_replicas" not in numbers, "Serve would go back to it at every change"
+    keys = ("min_replicas", "max_replicas")
     assert tuple(numbers[key] for key in keys) == expected
     claim = {"num_gpus": 1} if have.gpus >= 1 else {"num_cpus": 1}
     assert found["ray_actor_options"] == claim

@@ -112,9 +112,9 @@ def test_every_route_documents_what_its_door_can_answer(schema: dict[str, Any]) 
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             documented = set(operation["responses"])
-            assert {"200", "408", "413"} <= documented, path
+            assert "200" in documented, path
             if path not in ("/health", "/ready"):
-                assert {"401", "429"} <= documented, path
+                assert {"401", "408", "413", "429"} <= documented, path
             if path in ROUTES:
                 assert {"400", "422", "504"} <= documented, path
                 assert operation["security"] == [{"key": []}], path

@@ -378,3 +378,38 @@ def test_what_is_not_http_passes_untouched() -> None:
     guard = Guard(app, keys=Keyring([hash_key("sy_first")]), limits=Limits())
     asyncio.run(guard(scope, receive, send))
     assert seen == [(scope, receive, send)]
+
+
+def test_where_no_key_is_needed_no_body_is_waited_for() -> None:
+    """Else everybody without a key could hold the places that Serve gives out."""
+
+    async def work(guard: Guard, app: App) -> None:
+        seen: list[Receive] = []
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(receive)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        guard.app = answer
+        dripping = ({"type": "http.request", "body": b"a", "more_body": True} for _ in range(1))
+        status, _, _ = await call(guard, dripping, path="/health")
+        assert (status, len(seen), next(dripping)["body"]) == (200, 1, b"a")
+
+    run(work, keys=KEYS)
+
+
+def test_bodies_on_their_way_count_among_the_requests_under_way() -> None:
+    async def work(guard: Guard, _: App) -> None:
+        slow = [asyncio.create_task(call(guard, _half())) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert_refused(await call(guard, whole(b"{}")), 429, "overloaded")
+        for task in slow:
+            assert_refused(await task, 408, "body_too_slow")
+        assert (await call(guard, whole(b"{}")))[0] == 200
+
+    run(work, waiting_requests=2, body_s=0.2)
+
+
+def _half() -> Iterable[Message]:
+    yield {"type": "http.request", "body": b"{", "more_body": True}

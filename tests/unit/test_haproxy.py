@@ -31,7 +31,7 @@ def test_each_has_files_and_ports_of_its_own(tmp_path: Path) -> None:
     one, two = (haproxy.environment(tmp_path / name) for name in ("one", "two"))
     assert set(one) == set(two)
     differ = {name for name in one if one[name] != two[name]}
-    assert set(one) - differ == {"RAY_SERVE_HAPROXY_RETRY_ON"}
+    assert set(one) - differ == set(haproxy.RETRIES)
     ports = [int(found[name]) for found in (one, two) for name in found if name.endswith("_PORT")]
     assert len(set(ports)) == 4
 
@@ -55,6 +55,8 @@ def test_what_would_listen_on_every_interface_is_bound_to_loopback(tmp_path: Pat
         assert done.returncode == 0, done.stderr
         binds = [line.split()[1] for line in config.read_text().splitlines() if "bind" in line]
         assert binds == [f"127.0.0.1:{port}" for port in ports]
+        front = config.read_text().split("frontend http_frontend")[1].split("listen")[0]
+        assert [line for line in haproxy._FRONT if front.count(f"    {line}\n") != 1] == []
 
 
 def test_only_its_owner_may_change_the_script_that_is_run(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What takes the place of the model that answers, when, and what is said of one that cannot."""
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from cluster.registry import CHAMPION, Registry
 from serve import keeper as keeping
 from serve.keeper import Keeper
 from serve.keyring import Keyring, hash_key
-from serve.models import Loaded, load
+from serve.models import Loaded, load, version_of
 from serve.schema import Update
 from serve.settings import Live, Registered
 
@@ -131,6 +132,83 @@ def test_a_wish_is_loaded_in_the_background_and_then_put(
     loader.gate.set()
     until(lambda: len(shelf.put_there) == 2)
     assert shelf.put_there[1].predictor.about.labels == ["a", "b"]
+
+
+def test_of_two_wishes_the_newer_counts_however_long_the_older_takes_to_load(
+    keeper: Keeper, shelf: Shelf, loader: Loader, tiny_bundle: Path, make_bundle: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    other = make_bundle(tmp_path / "other", labels=("a", "b"))
+    keeper.begin(Live(bundle=str(tiny_bundle)))
+    loader.gate.clear()
+    keeper.want(Live(bundle=str(other)))
+    until(lambda: loader.tried[-1] == str(other))
+    keeper.want(Live(bundle=str(tiny_bundle), name="again"))
+    loader.gate.set()
+    until(lambda: len(shelf.put_there) == 2)
+    assert (shelf.put_there[1].uri, shelf.put_there[1].name) == (str(tiny_bundle), "again")
+    assert shelf.update is None
+
+
+def test_what_fails_for_an_older_wish_is_not_said_of_the_newer(
+    keeper: Keeper, shelf: Shelf, loader: Loader, tiny_bundle: Path, damaged: Path
+) -> None:
+    keeper.begin(Live(bundle=str(tiny_bundle)))
+    loader.gate.clear()
+    keeper.want(Live(bundle=str(damaged)))
+    until(lambda: loader.tried[-1] == str(damaged))
+    keeper.want(Live(bundle=str(tiny_bundle), name="again"))
+    loader.gate.set()
+    until(lambda: len(shelf.put_there) == 2)
+    assert shelf.update is None
+
+
+def test_other_content_under_the_same_uri_is_another_bundle(
+    keeper: Keeper, shelf: Shelf, make_bundle: Any, tmp_path: Path
+) -> None:
+    place = make_bundle(tmp_path / "place", labels=("a", "b"))
+    keeper.begin(Live(bundle=str(place)))
+    first = shelf.put_there[0].version
+    keeper.want(Live(bundle=str(place), bundle_version=first))
+    shutil.rmtree(place)
+    make_bundle(place, labels=("a", "c"))
+    version = version_of((place / "bundle.json").read_bytes())
+    keeper.want(Live(bundle=str(place), bundle_version=version))
+    until(lambda: shelf.versions == [first, version])
+
+
+def test_keys_change_at_once_also_while_a_model_is_loaded(
+    keeper: Keeper, ring: Keyring, loader: Loader, tiny_bundle: Path, make_bundle: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    keeper.begin(Live(bundle=str(tiny_bundle), key_hashes=(hash_key("old"),)))
+    loader.gate.clear()
+    keeper.want(Live(bundle=str(make_bundle(tmp_path / "b")), key_hashes=(hash_key("new"),)))
+    assert (ring.allows(b"old"), ring.allows(b"new")) == (False, True)
+
+
+def test_a_panic_while_loading_leaves_the_thread_at_work(
+    keeper: Keeper, shelf: Shelf, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.begin(of(registry))
+
+    def panic(*_: object) -> Any:
+        raise BaseException("as the tokenizer's Rust does")
+
+    monkeypatch.setattr(Registry, "resolve", panic)
+    until(lambda: shelf.update)
+    monkeypatch.undo()
+    until(lambda: shelf.update is None)
+    assert keeper.is_alive
+
+
+def test_without_keys_nobody_is_let_in_unless_it_is_open(
+    keeper: Keeper, ring: Keyring, tiny_bundle: Path
+) -> None:
+    keeper.begin(Live(bundle=str(tiny_bundle)))
+    assert not ring.is_open
+    keeper.want(Live(bundle=str(tiny_bundle), open=True))
+    assert ring.is_open
 
 
 def test_a_promotion_reaches_the_replica_and_so_does_a_rollback(

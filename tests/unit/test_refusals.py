@@ -79,7 +79,6 @@ REFUSED: dict[tuple[int, str], dict[str, Request]] = {
         "too long a text": classify(texts=[SECRET * 12_501]),
         "three megabytes": classify(texts=[SECRET * 375_000]),
         "three megabytes to info": ("GET", "/info", {"content": b" " * 3_000_000}),
-        "three megabytes to health": ("GET", "/health", {"content": b" " * 3_000_000}),
         "too long and not to be cut": predict(f"{SECRET} " * 30, truncate=False),
     },
     (422, "invalid"): {
