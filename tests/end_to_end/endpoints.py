@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from cluster.haproxy import MARK
+from cluster.session import LOOPBACK
 from tests.conftest import last_json
 from tests.end_to_end.conftest import run_module
 
@@ -33,7 +34,7 @@ class Endpoint:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"RAY_ADDRESS": self.written["address"], "RAY_AUTH_MODE": "token", **QUICK}
+        return {"RAY_ADDRESS": self.written["address"], "RAY_AUTH_MODE": "token", **LOOPBACK, **QUICK}
 
     def deploy(self, *words: str, code: int = 0) -> dict[str, Any]:
         """`serve.deploy` with these flags; its last line."""
