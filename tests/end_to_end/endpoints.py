@@ -34,7 +34,8 @@ class Endpoint:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"RAY_ADDRESS": self.written["address"], "RAY_AUTH_MODE": "token", **LOOPBACK, **QUICK}
+        joins = {"RAY_ADDRESS": self.written["address"], "RAY_AUTH_MODE": "token"}
+        return joins | LOOPBACK | QUICK
 
     def deploy(self, *words: str, code: int = 0) -> dict[str, Any]:
         """`serve.deploy` with these flags; its last line."""
