@@ -1,13 +1,19 @@
-"""What the tests of the endpoint share: a small model, loaded once."""
+"""What the tests of the endpoint share: a small model, a registry of it, and a keeper."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.registry import CHAMPION, Registry
 from jobs.classifier.predictor import Predictions, Predictor
+from serve import keeper as keeping
+from serve.keeper import Keeper
+from serve.keyring import Keyring
 from serve.models import Loaded, load
 from tests.unit.asking import TEXTS, Ask, asker
+from tests.unit.keeping import Loader, Shelf
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +39,47 @@ def schema(loaded: Loaded) -> dict[str, Any]:
     """The OpenAPI document."""
     found: dict[str, Any] = asker(loaded)("GET", "/openapi.json").json()
     return found
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture
+def ring() -> Keyring:
+    return Keyring(())
+
+
+@pytest.fixture
+def keeper(
+    shelf: Shelf, loader: Loader, ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Keeper]:
+    monkeypatch.setattr(keeping, "KEYS_POLL_S", 0.02)
+    made = Keeper(loader, shelf, ring)
+    yield made
+    loader.gate.set()
+    made.close()
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, make_bundle: Callable[..., Path]) -> Path:
+    made = make_bundle(tmp_path / "damaged")
+    with (made / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    return made
+
+
+@pytest.fixture
+def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
+    """Two versions of a model called tickets, the second of them champion."""
+    made = Registry(str(tmp_path / "registry"))
+    for before in (None, "0001"):
+        version = made.publish("tickets", tiny_bundle, "bundle.json")
+        made.point("tickets", CHAMPION, version, expected=before, reason="")
+    return made

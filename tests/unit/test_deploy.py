@@ -14,7 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from cluster import command
 from cluster.errors import BundleError, ResourceError, SettingError, StorageError
-from cluster.registry import CHAMPION, Registry
+from cluster.registry import Registry
 from cluster.resources import Capacity
 from serve import deploy, origin
 from serve.config import user_config
@@ -292,16 +292,6 @@ def test_a_flag_with_a_value_that_is_not_allowed_is_refused(
 
 
 # The champion of a registry.
-
-
-@pytest.fixture
-def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
-    """Two versions of a model called tickets, the second of them champion."""
-    made = Registry(str(tmp_path / "registry"))
-    for before in (None, "0001"):
-        version = made.publish("tickets", tiny_bundle, "bundle.json")
-        made.point("tickets", CHAMPION, version, expected=before, reason="")
-    return made
 
 
 def test_the_config_says_where_the_champion_is_looked_up_and_how_often(

@@ -2,9 +2,6 @@
 
 import logging
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +9,12 @@ import pytest
 
 from cluster.errors import BundleError, SettingError, StorageError
 from cluster.registry import CHAMPION, Registry
-from serve import keeper as keeping
 from serve.keeper import Keeper
-from serve.keyring import Keyring, hash_key
-from serve.models import Loaded, load, version_of
-from serve.schema import Update
+from serve.models import version_of
 from serve.settings import Live, Registered
+from tests.unit.keeping import Loader, Shelf, until
 
 POLL = Registered(poll_s=0.02)
-
-
-class Shelf:
-    """Where the keeper puts what it loaded."""
-
-    def __init__(self) -> None:
-        self.update: Update | None = None
-        self.put_there: list[Loaded] = []
-
-    def put(self, loaded: Loaded) -> None:
-        self.put_there.append(loaded)
-
-    @property
-    def versions(self) -> list[str]:
-        return [loaded.version for loaded in self.put_there]
-
-
-class Loader:
-    """Loads for real; counts, and waits where the test wants it to."""
-
-    def __init__(self) -> None:
-        self.tried: list[str] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def __call__(self, uri: str, name: str, version: str | None) -> Loaded:
-        self.tried.append(uri)
-        assert self.gate.wait(30)
-        return load(uri, name, precision="fp32", threads=1, version=version)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit, "it did not come about within 30 s"
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
-
-
-@pytest.fixture
-def loader() -> Loader:
-    return Loader()
-
-
-@pytest.fixture
-def ring() -> Keyring:
-    return Keyring(())
-
-
-@pytest.fixture
-def keeper(
-    shelf: Shelf, loader: Loader, ring: Keyring, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Keeper]:
-    monkeypatch.setattr(keeping, "KEYS_POLL_S", 0.02)
-    made = Keeper(loader, shelf, ring)
-    yield made
-    loader.gate.set()
-    made.close()
-
-
-@pytest.fixture
-def damaged(tmp_path: Path, make_bundle: Callable[..., Path]) -> Path:
-    made = make_bundle(tmp_path / "damaged")
-    with (made / "model.safetensors").open("ab") as file:
-        file.write(b"x")
-    return made
-
-
-@pytest.fixture
-def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
-    """Two versions of a model called tickets, the second of them champion."""
-    made = Registry(str(tmp_path / "registry"))
-    for before in (None, "0001"):
-        version = made.publish("tickets", tiny_bundle, "bundle.json")
-        made.point("tickets", CHAMPION, version, expected=before, reason="")
-    return made
 
 
 def of(registry: Registry) -> Live:
@@ -177,16 +92,6 @@ def test_other_content_under_the_same_uri_is_another_bundle(
     until(lambda: shelf.versions == [first, version])
 
 
-def test_keys_change_at_once_also_while_a_model_is_loaded(
-    keeper: Keeper, ring: Keyring, loader: Loader, tiny_bundle: Path, make_bundle: Any,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    keeper.begin(Live(bundle=str(tiny_bundle), key_hashes=(hash_key("old"),)))
-    loader.gate.clear()
-    keeper.want(Live(bundle=str(make_bundle(tmp_path / "b")), key_hashes=(hash_key("new"),)))
-    assert (ring.allows(b"old"), ring.allows(b"new")) == (False, True)
-
-
 def test_a_panic_while_loading_leaves_the_thread_at_work(
     keeper: Keeper, shelf: Shelf, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,15 +105,6 @@ def test_a_panic_while_loading_leaves_the_thread_at_work(
     monkeypatch.undo()
     until(lambda: shelf.update is None)
     assert keeper.is_alive
-
-
-def test_without_keys_nobody_is_let_in_unless_it_is_open(
-    keeper: Keeper, ring: Keyring, tiny_bundle: Path
-) -> None:
-    keeper.begin(Live(bundle=str(tiny_bundle)))
-    assert not ring.is_open
-    keeper.want(Live(bundle=str(tiny_bundle), open=True))
-    assert ring.is_open
 
 
 def test_a_promotion_reaches_the_replica_and_so_does_a_rollback(
@@ -369,43 +265,3 @@ def test_settings_that_cannot_be_read_are_told_and_change_nothing(
     assert shelf.update is not None
     assert shelf.update.problem == "bundel is not a setting of this command."
     assert len(shelf.put_there) == 1
-
-
-def test_keys_of_the_config_change_with_it(
-    keeper: Keeper, ring: Keyring, tiny_bundle: Path
-) -> None:
-    keeper.begin(Live(bundle=str(tiny_bundle), key_hashes=(hash_key("old"),)))
-    assert ring.allows(b"old")
-    keeper.want(Live(bundle=str(tiny_bundle), key_hashes=(hash_key("new"),)))
-    until(lambda: ring.allows(b"new"))
-    assert not ring.allows(b"old")
-
-
-def test_a_watched_file_of_keys_is_read_again_and_never_opens_the_door(
-    keeper: Keeper, ring: Keyring, tiny_bundle: Path, tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    keys = tmp_path / "keys.txt"
-    keys.write_text("old\nboth\n")
-    keeper.begin(Live(bundle=str(tiny_bundle), keys_watch=str(keys)))
-    assert (ring.allows(b"old"), ring.is_open) == (True, False)
-    keys.write_text(f"sha256:{hash_key('new')}\nboth\n")
-    until(lambda: ring.allows(b"new"))
-    assert (ring.allows(b"old"), ring.allows(b"both")) == (False, True)
-    for broken in ("", "# nobody\n"):
-        keys.write_text(broken)
-        caplog.clear()
-        until(lambda: "The keys stay as they were" in caplog.text)
-        assert (ring.allows(b"new"), ring.is_open) == (True, False)
-    keys.unlink()
-    caplog.clear()
-    until(lambda: "The keys stay as they were" in caplog.text)
-    assert (ring.allows(b"new"), ring.is_open) == (True, False)
-
-
-def test_a_replica_without_its_file_of_keys_does_not_start(
-    keeper: Keeper, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(StorageError):
-        keeper.begin(Live(bundle=str(tiny_bundle), keys_watch=str(tmp_path / "away.txt")))
-    assert not keeper.begun
