@@ -255,10 +255,10 @@ def _summary(
     if version is not None:
         print(f"Model      {settings.name}, version {version}")
     print(f"Page       {url}/")
-    print(
-        f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}, which is what the "
-        "cluster has room for"
-    )
+    print(f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}")
+    asked = settings.autoscaling.max_replicas
+    if asked is None or scaling["max_replicas"] < asked:
+        say("More replicas than that have no room on the cluster.")
     authorization = "" if settings.open else f' -H "Authorization: Bearer {made or "KEY"}"'
     print(
         f"curl {url}/v1/classify{authorization} -H 'Content-Type: application/json' "

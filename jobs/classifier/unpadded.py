@@ -50,7 +50,7 @@ class Unpadded:
     def __call__(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
         """Logits [rows, classes] in float32, on the network's device, for rows of token ids."""
         device = self._words.device
-        rows = _Rows([len(ids) for ids in tokens], device)
+        rows = _Rows([len(ids) for ids in tokens], device, self._words.dtype)
         ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(device)
         hidden = self._norm(self._words[ids] + self._positions[rows.positions])
         for layer in self._layers[:-1]:
@@ -63,7 +63,9 @@ class Unpadded:
 class _Rows:
     """Where the tokens of each row lie: behind each other, and side by side in a grid."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(self, lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
+        """`mask`: [rows, 1, 1, width] in `dtype`, added to the scores of attention; None if no row
+        is shorter than another."""
         counts = torch.tensor(lengths)
         self.count, self.width = len(lengths), max(lengths)
         starts = torch.cumsum(counts, 0) - counts
@@ -72,15 +74,13 @@ class _Rows:
         self.starts, self.positions = starts.to(device), positions.to(device)
         self.even = min(lengths) == self.width
         self.slots = (row * self.width + positions).to(device)
-        self._there = torch.arange(self.width)[None, :] < counts[:, None]
-
-    def mask(self, like: torch.Tensor) -> torch.Tensor | None:
-        """[rows, 1, 1, width], added to the scores of attention; None if nothing is masked."""
-        if self.even:
-            return None
-        made = torch.zeros(self._there.shape, dtype=like.dtype)
-        made.masked_fill_(~self._there, torch.finfo(like.dtype).min)
-        return made[:, None, None, :].to(like.device)
+        self.mask: torch.Tensor | None = None
+        if not self.even:
+            absent = torch.arange(self.width)[None, :] >= counts[:, None]
+            mask = torch.zeros(absent.shape, dtype=dtype).masked_fill_(
+                absent, torch.finfo(dtype).min
+            )
+            self.mask = mask[:, None, None, :].to(device)
 
     def side_by_side(self, values: torch.Tensor) -> torch.Tensor:
         """[tokens, n] as [rows, width, n], with zeros where a row has no token."""
@@ -141,7 +141,7 @@ class _Layer:
         """[tokens, size] of the next layer from those of the last."""
         together = rows.side_by_side(self._of_all(hidden))
         query, key, value = (self._by_head(part) for part in together.chunk(3, dim=-1))
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask(query))
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask)
         return self._rest(rows.behind_each_other(seen.transpose(1, 2)), hidden)
 
     def first_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
@@ -152,7 +152,7 @@ class _Layer:
         together = rows.side_by_side(self._of_all(hidden))
         key, value = (self._by_head(part) for part in together.chunk(2, dim=-1))
         query = self._by_head(query)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask(query))
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask)
         return self._rest(seen.reshape(rows.count, self._size), first)
 
     def _rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
