@@ -123,6 +123,16 @@ def test_every_route_documents_what_its_door_can_answer(schema: dict[str, Any]) 
                 assert status == "200" or reference.endswith("/ErrorReply"), (path, status)
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "POST"])
+def test_a_page_of_another_origin_is_told_nothing_that_would_let_it_read(
+    method: str, ask: Ask
+) -> None:
+    headers = {"Origin": "https://elsewhere", "Access-Control-Request-Method": "POST"}
+    reply = ask(method, "/v1/classify", headers=headers, json={"texts": ["vpn"]})
+    assert reply.status_code == (405 if method == "OPTIONS" else 200)
+    assert [name for name in reply.headers if name.startswith("access-control")] == []
+
+
 class Gated:
     """A predictor whose answers wait until the test lets them go, or fail as the test says."""
 

@@ -18,18 +18,13 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serve.app import make_app
 from serve.service import Service
 from serve.settings import Endpoint
-from tests.integration.served import KEY, NAME, served
+from tests.end_to_end.served import KEY, NAME, served
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 # The document is the same for every model, so that it can be had without one.
 _application: Any = make_app(Service(None, Endpoint())).app
 DOCUMENT = _application.openapi()
 schema = schemathesis.openapi.from_dict(DOCUMENT, config=schemathesis.Config(seed=0))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_session() -> None:
-    """Nothing here needs the Ray of this folder's other tests."""
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,9 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.integration.served import KEY, NAME, served
+from tests.end_to_end.served import KEY, NAME, served
 
 TEXTS = ["vpn is down", "printer error", "my mail account access denied", "打印机 \U0001f525"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_session() -> None:
-    """Nothing here needs the Ray of this folder's other tests."""
 
 
 @pytest.fixture(scope="module")
