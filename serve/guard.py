@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from serve.errors import BodyTooSlow, Overloaded, RequestError, TooLarge, Unauthorized
+from serve.errors import BodyTooSlow, NotReady, Overloaded, RequestError, TooLarge, Unauthorized
 from serve.keyring import Keyring
 from serve.settings import Limits
 from serve.telemetry import Telemetry
@@ -115,6 +115,8 @@ class Guard:
     def _check_key(self, headers: dict[bytes, bytes]) -> None:
         if self.keys.is_open:
             return
+        if not self.keys.is_known:  # a replica that starts: the right key must not be called wrong
+            raise NotReady("This replica is starting. Try again in a moment.")
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
             raise Unauthorized("This endpoint needs a key: send Authorization: Bearer KEY.")

@@ -44,6 +44,14 @@ class Keyring:
     def __init__(self, hashes: Sequence[str] | None) -> None:
         """None lets everybody in, without a key; an empty sequence lets nobody in."""
         self._hashes = _encoded(hashes)
+        self.is_known = True
+
+    @classmethod
+    def unknown(cls) -> "Keyring":
+        """One that lets nobody in until it is told whom, and that can say so."""
+        made = cls(())
+        made.is_known = False
+        return made
 
     @property
     def is_open(self) -> bool:
@@ -53,6 +61,7 @@ class Keyring:
     def replace(self, hashes: Sequence[str] | None) -> None:
         """The next request is asked for one of these; one assignment, so no request sees half."""
         self._hashes = _encoded(hashes)
+        self.is_known = True
 
     def allows(self, key: bytes) -> bool:
         """Whether this key is let in.

@@ -44,7 +44,7 @@ class Replica:
         """
         endpoint = build_settings(Endpoint, settings)
         sys.setswitchinterval(SWITCH_S)
-        keys = Keyring(())
+        keys = Keyring.unknown()
         place = endpoint.feedback.uri
         gpu = torch.cuda.is_available()
         workers, threads = share_threads(endpoint.threads or torch.get_num_threads())

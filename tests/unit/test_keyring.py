@@ -43,3 +43,10 @@ def test_no_keys_let_nobody_in_and_only_none_lets_everybody_in() -> None:
     assert Keyring(None).allows(b"anything")
     assert not Keyring(()).is_open
     assert not Keyring(()).allows(b"")
+
+
+def test_a_ring_that_was_told_nothing_yet_lets_nobody_in_and_says_so() -> None:
+    ring = Keyring.unknown()
+    assert (ring.is_known, ring.is_open, ring.allows(b"new")) == (False, False, False)
+    ring.replace([hash_key("new")])
+    assert (ring.is_known, ring.allows(b"new")) == (True, True)
