@@ -33,6 +33,12 @@ class Cluster:
             *prefix, *command, cwd=self.home,
         )  # fmt: skip
 
+    def stop_serving(self) -> None:
+        """Ends Serve, whose port could else not be another one for the tests that follow."""
+        end = "import ray; from ray import serve; ray.init(); serve.shutdown()"
+        done = self.submit("python", "-c", end)
+        assert done.returncode == 0, done.stdout
+
 
 def run_module(
     module: str, *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None

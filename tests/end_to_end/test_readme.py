@@ -55,6 +55,7 @@ def test_the_commands_of_the_readme_work_as_they_stand(
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{small}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
+    cluster.stop_serving()
     assert (tmp_path / "run" / "test" / "report.html").exists()
     assert (tmp_path / "search" / "analysis" / "report.html").exists()
 
