@@ -3,7 +3,9 @@
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,6 +80,21 @@ def answered(seen: Traffic, condition: Callable[[], bool] = lambda: True, calls:
     until(condition, "what was to come about under load", 120)
 
 
+@contextmanager
+def damaged_champion(registry: Registry, bundles: Path) -> Iterator[None]:
+    """A champion that no replica can load; rolled back whatever happens, for the tests after."""
+    promote(registry, bundles / "damaged")
+    try:
+        yield
+    finally:
+        registry.roll_back(NAME, CHAMPION, reason="it is damaged")
+
+
+def said_by_all(endpoint: Endpoint, condition: Callable[[Any], bool], calls: int = 12) -> bool:
+    """Whether so many looks at `/info`, which any replica may answer, all meet the condition."""
+    return all(condition(endpoint.info()["update"]) for _ in range(calls))
+
+
 def pids(endpoint: Endpoint) -> set[int]:
     return {int(process.pid) for process in endpoint.replicas()}
 
@@ -101,27 +118,25 @@ def test_a_bad_champion_changes_nothing_and_is_said_in_info(
     endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
 ) -> None:
     good, mark = registry.aliases(NAME)[CHAMPION], load.mark()
-    promote(registry, bundles / "damaged")
-    until(lambda: endpoint.info()["update"] is not None, "the refusal")
-    found = endpoint.info()
-    assert found["update"]["wanted"] == f"the champion of {NAME} in {registry.uri}"
-    assert "model.safetensors was changed" in found["update"]["problem"]
-    answered(load)
-    assert load.versions(mark) == {good}
-    assert summary(load.since(mark))["failed"] == {}
-    registry.roll_back(NAME, CHAMPION, reason="it is damaged")
-    until(lambda: endpoint.info()["update"] is None, "the rollback")
+    with damaged_champion(registry, bundles):
+        until(lambda: said_by_all(endpoint, lambda update: update is not None), "the refusal")
+        update = endpoint.info()["update"]
+        assert update["wanted"] == f"the champion of {NAME} in {registry.uri}"
+        assert "model.safetensors was changed" in update["problem"]
+        answered(load)
+        assert load.versions(mark) == {good}
+        assert summary(load.since(mark))["failed"] == {}
+    until(lambda: said_by_all(endpoint, lambda update: update is None), "the rollback")
 
 
 def test_a_replica_that_starts_beside_a_bad_champion_serves_the_one_before(
     endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
 ) -> None:
     good, mark = registry.aliases(NAME)[CHAMPION], load.mark()
-    promote(registry, bundles / "damaged")
-    killed = endpoint.kill("ray::ServeReplica")
-    until(lambda: len(pids(endpoint) - {killed}) == 2, "a new replica")
-    answered(load, calls=200)
-    registry.roll_back(NAME, CHAMPION, reason="it is damaged")
+    with damaged_champion(registry, bundles):
+        killed = endpoint.kill("ray::ServeReplica")
+        until(lambda: len(pids(endpoint) - {killed}) == 2, "a new replica")
+        answered(load, calls=200)
     found = summary(load.since(mark))
     assert load.versions(mark) == {good}
     assert found["failed_twice"] == 0
