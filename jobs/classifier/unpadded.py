@@ -7,14 +7,20 @@ nothing else. Equal to transformers' own pass but for rounding; see tests/unit/t
 Without gradients and without dropout.
 """
 
+import logging
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from jobs.classifier.encoding import TokenIds
+from jobs.classifier.encoding import TokenIds, grid
+
+logger = logging.getLogger(__name__)
+_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")  # of torch.ops.mkldnn
 
 
 def fits(network: Any) -> bool:
@@ -28,75 +34,98 @@ def fits(network: Any) -> bool:
     )
 
 
-_POINTWISE = "_linear_pointwise"
-
-
 class Unpadded:
     """The pass of one network, in the number format that its encoder has."""
 
     def __init__(self, network: Any) -> None:
         """`network`: a `BertForSequenceClassification` that `fits`; it stays as it is."""
-        bert = network.base_model
-        parts = bert.embeddings
-        self._words = parts.word_embeddings.weight.detach()
-        types = parts.token_type_embeddings.weight.detach()
-        self._positions = parts.position_embeddings.weight.detach() + types[0]
-        self._norm = parts.LayerNorm
-        layers = list(bert.encoder.layer)
-        self._layers = [_Layer(layer, last=layer is layers[-1]) for layer in layers]
-        self._pooler = bert.pooler.dense
-        self._head = network.classifier
+        self._pass = _without_python(_Pass(network).eval())
+        weight = network.base_model.embeddings.word_embeddings.weight
+        self._device, self._dtype = weight.device, weight.dtype
 
     def __call__(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
         """Logits [rows, classes] in float32, on the network's device, for rows of token ids."""
-        device = self._words.device
-        rows = _Rows([len(ids) for ids in tokens], device, self._words.dtype)
-        ids = torch.from_numpy(np.concatenate(tokens).astype(np.int64)).to(device)
-        hidden = self._norm(self._words[ids] + self._positions[rows.positions])
-        for layer in self._layers[:-1]:
-            hidden = layer.all_tokens(hidden, rows)
-        first = self._layers[-1].first_tokens(hidden, rows)
-        pooled = torch.tanh(self._pooler(first))
-        return torch.as_tensor(self._head(pooled).float())
+        rows = _rows([len(ids) for ids in tokens], self._device, self._dtype)
+        ids = np.zeros(len(rows.positions), np.int64)
+        ids[: rows.total] = np.concatenate(tokens)
+        # Nothing here happens twice with one shape, so that there is nothing to optimise for it.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            logits = self._pass(torch.from_numpy(ids).to(self._device), rows)
+        return torch.as_tensor(logits[: len(tokens)])
 
 
-class _Rows:
-    """Where the tokens of each row lie: behind each other, and side by side in a grid."""
-
-    def __init__(self, lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
-        """`mask`: [rows, 1, 1, width] in `dtype`, added to the scores of attention; None if no row
-        is shorter than another."""
-        counts = torch.tensor(lengths)
-        self.count, self.width = len(lengths), max(lengths)
-        starts = torch.cumsum(counts, 0) - counts
-        row = torch.repeat_interleave(torch.arange(self.count), counts)
-        positions = torch.arange(int(counts.sum())) - starts[row]
-        self.starts, self.positions = starts.to(device), positions.to(device)
-        self.even = min(lengths) == self.width
-        self.slots = (row * self.width + positions).to(device)
-        self.mask: torch.Tensor | None = None
-        if not self.even:
-            absent = torch.arange(self.width)[None, :] >= counts[:, None]
-            mask = torch.zeros(absent.shape, dtype=dtype).masked_fill_(
-                absent, torch.finfo(dtype).min
-            )
-            self.mask = mask[:, None, None, :].to(device)
-
-    def side_by_side(self, values: torch.Tensor) -> torch.Tensor:
-        """[tokens, n] as [rows, width, n], with zeros where a row has no token."""
-        if self.even:
-            return values.view(self.count, self.width, -1)
-        grid = values.new_zeros(self.count * self.width, values.shape[1])
-        grid[self.slots] = values
-        return grid.view(self.count, self.width, -1)
-
-    def behind_each_other(self, grid: torch.Tensor) -> torch.Tensor:
-        """[rows, width, n] as [tokens, n]."""
-        flat = grid.reshape(self.count * self.width, -1)
-        return flat if self.even else flat[self.slots]
+def _without_python(module: nn.Module) -> Any:
+    """The module as TorchScript, which runs without Python's lock from the first operator to the
+    last: with one lock for two passes and an event loop, each waits for the others a hundred times
+    a pass. As it is where torch cannot script it; both compute the same."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # nothing has taken its place yet
+            return torch.jit.script(module)
+    except Exception as error:
+        logger.warning("The pass is not scripted, and slower beside others: %s", error)
+        return module
 
 
-class _Product:
+class _Rows(NamedTuple):
+    """Where the tokens of each row lie: behind each other, and side by side in a grid.
+
+    The number of tokens, of rows and the width are those of `encoding.grid`: oneDNN makes a kernel
+    for every new number and keeps a thousand of them, between which nothing large fits any more.
+    With every number there is, a process grew by 1.3 GiB.
+    """
+
+    height: int
+    width: int
+    total: int  # tokens of rows; what follows up to the next of the grid is read by none
+    even: bool  # no place of the grid is without a token
+    positions: torch.Tensor  # int64 [tokens]: in their row
+    slots: torch.Tensor  # int64 [tokens]: in the grid, row after row
+    starts: torch.Tensor  # int64 [height]: of each row among the tokens
+    mask: torch.Tensor | None  # [height, 1, 1, width]: added to the scores of attention
+
+
+def _rows(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> _Rows:
+    height, width, total = grid(len(lengths)), grid(max(lengths)), sum(lengths)
+    counts = np.zeros(height, np.int64)
+    counts[: len(lengths)] = lengths
+    begins = np.cumsum(counts) - counts
+    row = np.repeat(np.arange(height), counts)
+    positions, slots = np.zeros((2, grid(total)), np.int64)
+    positions[:total] = np.arange(total) - begins[row]
+    slots[:total] = row * width + positions[:total]
+    begins[len(lengths) :] = 0
+    even = total == height * width == len(positions)
+    mask = None
+    if not even:
+        absent = torch.from_numpy(np.arange(width)[None, :] >= counts[:, None])
+        mask = torch.zeros(absent.shape, dtype=dtype)
+        mask = mask.masked_fill_(absent, torch.finfo(dtype).min)[:, None, None, :].to(device)
+    at = [torch.from_numpy(array).to(device) for array in (positions, slots, begins)]
+    return _Rows(height, width, total, even, at[0], at[1], at[2], mask)
+
+
+def _side_by_side(values: torch.Tensor, rows: _Rows) -> torch.Tensor:
+    """[tokens, n] as [height, width, n], with zeros where a row has no token."""
+    if rows.even:
+        return values.view(rows.height, rows.width, -1)
+    places = values.new_zeros(rows.height * rows.width, values.shape[1])
+    places[rows.slots[: rows.total]] = values[: rows.total]
+    return places.view(rows.height, rows.width, -1)
+
+
+def _behind_each_other(places: torch.Tensor, rows: _Rows) -> torch.Tensor:
+    """[height, width, n] as [tokens, n]."""
+    flat = places.reshape(rows.height * rows.width, -1)
+    return flat if rows.even else flat[rows.slots]
+
+
+def _by_head(values: torch.Tensor, heads: int) -> torch.Tensor:
+    """[rows, width, size] as [rows, heads, width, size of a head]."""
+    return values.view(values.shape[0], values.shape[1], heads, -1).transpose(1, 2)
+
+
+class _Product(nn.Module):
     """x W^T + b; on a CPU in bfloat16 with the weights in the order that oneDNN reads them.
 
     Given plain weights oneDNN brings them into that order at every product, which for a single
@@ -104,67 +133,115 @@ class _Product:
     are not documented: where a version of torch lacks them, the plain product is taken.
     """
 
+    ordered: Final[bool]
+
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        self._weight, self._bias = weight.detach(), bias.detach()
-        self._ordered: torch.Tensor | None = None
+        super().__init__()
         operators = torch.ops.mkldnn
-        known = all(hasattr(operators, name) for name in ("_reorder_linear_weight", _POINTWISE))
-        if known and weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
-            self._ordered = operators._reorder_linear_weight(self._weight, None)
+        known = all(hasattr(operators, name) for name in _OPERATORS)
+        self.ordered = known and weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+        weight = weight.detach()
+        self.weight = operators._reorder_linear_weight(weight, None) if self.ordered else weight
+        self.bias = bias.detach()
 
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        if self._ordered is None:
-            return F.linear(values, self._weight, self._bias)
-        return torch.as_tensor(
-            torch.ops.mkldnn._linear_pointwise(values, self._ordered, self._bias, "none", [], "")
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if self.ordered:
+            return torch.ops.mkldnn._linear_pointwise(  # type: ignore[no-any-return]
+                values, self.weight, self.bias, "none", [], ""
+            )
+        return F.linear(values, self.weight, self.bias)
+
+
+class _Block(nn.Module):
+    """What follows attention in a layer."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        output = layer.attention.output
+        self.out, self.out_norm = _product(output.dense), output.LayerNorm
+        self.up, self.down = _product(layer.intermediate.dense), _product(layer.output.dense)
+        self.down_norm = layer.output.LayerNorm
+
+    def rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = self.out_norm(self.out(seen) + hidden)
+        inner = F.gelu(self.up(hidden))
+        return self.down_norm(self.down(inner) + hidden)  # type: ignore[no-any-return]
+
+
+class _Layer(_Block):
+    """[tokens, size] from those of the layer before; queries, keys and values are one product."""
+
+    heads: Final[int]
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        attention = layer.attention.self
+        self.heads = int(attention.num_attention_heads)
+        self.asked = _product(attention.query, attention.key, attention.value)
+
+    def forward(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        together = _side_by_side(self.asked(hidden), rows)
+        query, key, value = together.chunk(3, dim=-1)
+        seen = F.scaled_dot_product_attention(
+            _by_head(query, self.heads),
+            _by_head(key, self.heads),
+            _by_head(value, self.heads),
+            attn_mask=rows.mask,
         )
+        return self.rest(_behind_each_other(seen.transpose(1, 2), rows), hidden)
 
 
-class _Layer:
-    """One layer; queries, keys and values come from one product."""
+class _LastLayer(_Block):
+    """[height, size]: the first token of each row alone, from all tokens of the layer before."""
 
-    def __init__(self, layer: Any, *, last: bool) -> None:
-        attention, output = layer.attention.self, layer.attention.output
-        self._heads = int(attention.num_attention_heads)
-        parts = (attention.query, attention.key, attention.value)
-        weight = torch.cat([part.weight.detach() for part in parts])
-        bias = torch.cat([part.bias.detach() for part in parts])
-        self._size = size = int(parts[0].weight.shape[0])
-        # Of the last layer only [CLS] asks, of the others every token does.
-        self._of_all = _Product(weight[size:] if last else weight, bias[size:] if last else bias)
-        self._query = _Product(weight[:size], bias[:size]) if last else None
-        self._out, self._out_norm = _product(output.dense), output.LayerNorm
-        self._up, self._down = _product(layer.intermediate.dense), _product(layer.output.dense)
-        self._down_norm = layer.output.LayerNorm
+    heads: Final[int]
 
-    def all_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
-        """[tokens, size] of the next layer from those of the last."""
-        together = rows.side_by_side(self._of_all(hidden))
-        query, key, value = (self._by_head(part) for part in together.chunk(3, dim=-1))
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask)
-        return self._rest(rows.behind_each_other(seen.transpose(1, 2)), hidden)
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        attention = layer.attention.self
+        self.heads = int(attention.num_attention_heads)
+        self.query = _product(attention.query)
+        self.asked = _product(attention.key, attention.value)
 
-    def first_tokens(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
-        """[rows, size]: the same for the first token of each row alone."""
-        assert self._query is not None
+    def forward(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
         first = hidden[rows.starts]
-        query = self._query(first)[:, None, :]
-        together = rows.side_by_side(self._of_all(hidden))
-        key, value = (self._by_head(part) for part in together.chunk(2, dim=-1))
-        query = self._by_head(query)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.mask)
-        return self._rest(seen.reshape(rows.count, self._size), first)
-
-    def _rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        hidden = self._out_norm(self._out(seen) + hidden)
-        inner = F.gelu(self._up(hidden))
-        return torch.as_tensor(self._down_norm(self._down(inner) + hidden))
-
-    def _by_head(self, values: torch.Tensor) -> torch.Tensor:
-        """[rows, width, size] as [rows, heads, width, size of a head]."""
-        rows, width, _ = values.shape
-        return values.view(rows, width, self._heads, -1).transpose(1, 2)
+        key, value = _side_by_side(self.asked(hidden), rows).chunk(2, dim=-1)
+        seen = F.scaled_dot_product_attention(
+            _by_head(self.query(first)[:, None, :], self.heads),
+            _by_head(key, self.heads),
+            _by_head(value, self.heads),
+            attn_mask=rows.mask,
+        )
+        return self.rest(seen.reshape(rows.height, -1), first)
 
 
-def _product(linear: Any) -> _Product:
-    return _Product(linear.weight, linear.bias)
+class _Pass(nn.Module):
+    """From token ids to logits."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        bert = network.base_model
+        parts = bert.embeddings
+        self.words = parts.word_embeddings.weight.detach()
+        types = parts.token_type_embeddings.weight.detach()
+        self.positions = parts.position_embeddings.weight.detach() + types[0]
+        self.norm = parts.LayerNorm
+        *layers, last = bert.encoder.layer
+        self.layers = nn.ModuleList([_Layer(layer) for layer in layers])
+        self.last = _LastLayer(last)
+        self.pooler = bert.pooler.dense
+        self.head = nn.Linear(1, 1)  # the network's own may have hooks, of which scripts know none
+        self.head.weight, self.head.bias = network.classifier.weight, network.classifier.bias
+
+    def forward(self, ids: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        hidden = self.norm(self.words[ids] + self.positions[rows.positions])
+        for layer in self.layers:
+            hidden = layer(hidden, rows)
+        pooled = torch.tanh(self.pooler(self.last(hidden, rows)))
+        return self.head(pooled.to(self.head.weight.dtype)).float()  # type: ignore[no-any-return]
+
+
+def _product(*linear: nn.Linear) -> _Product:
+    """One product in place of several of the same values."""
+    weight = torch.cat([part.weight.detach() for part in linear])
+    return _Product(weight, torch.cat([part.bias.detach() for part in linear]))

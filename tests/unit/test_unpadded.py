@@ -39,7 +39,21 @@ def tokens_of(*lengths: int) -> list[TokenIds]:
 
 
 @pytest.mark.parametrize(
-    "lengths", [(1,), (16,), (7, 7, 7), (16, 2), (16, 15, 9, 9, 3, 2, 1), (64, 1, 1)]
+    "lengths",
+    [
+        (1,),
+        (16,),
+        (7, 7, 7),
+        (16, 2),
+        (16, 15, 9, 9, 3, 2, 1),
+        (64, 1, 1),
+        (37, 35),
+        (3,) * 33,
+        (8,) * 33,
+        tuple(range(1, 42)),
+        (33,) * 34,
+    ],
+    ids=lambda lengths: f"{len(lengths)} rows of {sum(lengths)} tokens",
 )
 def test_logits_are_those_of_every_text_alone(network: Any, lengths: tuple[int, ...]) -> None:
     tokens = tokens_of(*lengths)
@@ -57,18 +71,34 @@ def test_the_network_itself_still_answers_as_before(network: Any) -> None:
     torch.testing.assert_close(plain(network, tokens), before, atol=0, rtol=0)
 
 
+def test_the_pass_is_scripted_and_the_same_where_it_cannot_be(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(module: Any) -> Any:
+        raise RuntimeError("scripts are no more")
+
+    scripted = Unpadded(network)
+    monkeypatch.setattr(torch.jit, "script", unable)
+    plain = Unpadded(network)
+    assert isinstance(scripted._pass, torch.jit.ScriptModule)
+    assert not isinstance(plain._pass, torch.jit.ScriptModule)
+    with torch.inference_mode():
+        for tokens in (tokens_of(9, 4), tokens_of(16, 16)):
+            torch.testing.assert_close(scripted(tokens), plain(tokens), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_in_bfloat16_the_weights_order_changes_nothing_but_rounding(
     network: Any, ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not ordered:
-        monkeypatch.setattr(unpadded, "_POINTWISE", "of another version of torch")
+        monkeypatch.setattr(unpadded, "_OPERATORS", ("of another version of torch",))
     tokens = tokens_of(16, 15, 9, 9, 3, 2, 1)
     expected = plain(network, tokens)
     low = copy.deepcopy(network)
     halve(low, torch.bfloat16)
     made = Unpadded(low)
-    assert (made._layers[0]._of_all._ordered is not None) is ordered
+    assert made._pass.last.query.ordered is ordered
     with torch.inference_mode():
         found = made(tokens)
     assert found.dtype == torch.float32
