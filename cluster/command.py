@@ -13,6 +13,7 @@ import argparse
 import difflib
 import json
 import os
+import select
 import sys
 import tomllib
 import traceback
@@ -82,6 +83,9 @@ class _Flag:
         return word if "." in word else word.replace("_", "-")
 
 
+READER_LEFT = 141  # what a shell says of a program that SIGPIPE ended
+
+
 def run(
     settings_type: type[Settings],
     action: Callable[[Any], Mapping[str, Any]],
@@ -94,9 +98,22 @@ def run(
     code, result = _attempt(settings_type, action, program, summary, argv)
     _close_ray()  # before the last line: late output of workers must not follow it
     sys.stderr.flush()
-    if result is not None:
-        print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
+    try:
+        if result is not None:
+            print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
+    except BrokenPipeError:
+        code = code if not _nobody_reads() else READER_LEFT
     sys.exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output leads nowhere, as with `| head`; what is left for it is dropped."""
+    pipe = select.poll()
+    pipe.register(sys.stdout, 0)  # asks for nothing but whether the other end is gone
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _attempt(
@@ -112,6 +129,8 @@ def _attempt(
     except KeyboardInterrupt:
         return 130, {"error": "Interrupted.", "error_type": "KeyboardInterrupt"}
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return READER_LEFT, None
         known = user_error_in(error)
         if known is None:
             traceback.print_exc()

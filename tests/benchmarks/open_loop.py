@@ -28,10 +28,11 @@ _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 def run(target: Target, bodies: Sequence[str], *, rate: float, seconds: float, seed: int) -> Line:
     """The figures of `rate` requests a second on average for so many seconds."""
     moments = due(rate, seconds, seed)
-    client = _Client(target, bodies)
+    client = Client(target, bodies)
     began = time.perf_counter()
     asyncio.run(client.run(moments))
-    return figures(client.latencies, client.waits, client.errors, len(moments)) | {
+    latencies = [latency for _, latency in client.answers]
+    return figures(latencies, client.waits, client.errors, len(moments)) | {
         "rate": round(rate, 2),
         "took_s": round(time.perf_counter() - began, 2),
     }
@@ -56,14 +57,18 @@ def figures(latencies: Sequence[float], waits: Sequence[float], errors: int, req
     return found
 
 
-class _Client:
-    """Sends requests when they are due, over as many connections as that takes."""
+class Client:
+    """Sends requests when they are due, over as many connections as that takes.
+
+    `answers`: of each good one (the moment at which it was due, its latency), in seconds, the
+    moment by `time.monotonic`.
+    """
 
     def __init__(self, target: Target, bodies: Sequence[str]) -> None:
         address = urlsplit(target.url)
         self.host, self.port = str(address.hostname), address.port or 80
         self.requests = [_request(target, address.path, address.netloc, body) for body in bodies]
-        self.latencies: list[float] = []
+        self.answers: list[tuple[float, float]] = []
         self.waits: list[float] = []
         self.errors = 0
         self._free: list[_Connection] = []
@@ -91,7 +96,7 @@ class _Client:
                 self.errors += 1
                 return
         if status == 200:
-            self.latencies.append(loop.time() - at)
+            self.answers.append((at, loop.time() - at))
         else:
             self.errors += 1
 

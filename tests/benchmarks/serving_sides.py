@@ -125,15 +125,18 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 @contextmanager
-def running(side: str, setup: Setup) -> Iterator[Server]:
-    """The side, once it answers; all that it started has ended afterwards."""
+def running(side: str, setup: Setup, words: Sequence[str] | None = None) -> Iterator[Server]:
+    """The side, once it answers; all that it started has ended afterwards.
+
+    `words`: another command than its own.
+    """
     mark = f"{_MARK}={uuid.uuid4().hex}"
     log = setup.folder / "logs" / f"{side}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with log.open("a") as file:
         program = subprocess.Popen(
-            command(side, setup),
+            words or command(side, setup),
             cwd=ROOT,
             env=environment(mark),
             stdin=subprocess.DEVNULL,
