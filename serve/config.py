@@ -17,6 +17,7 @@ APPLICATION = "switchyard"
 DEPLOYMENT = "Replica"
 # Far above what our own door lets in: Serve's plain-text refusals must never be met.
 ONGOING_MARGIN = 64
+SURGE_PERCENT = 20  # rounded up to whole replicas
 
 
 def make_config(
@@ -53,6 +54,7 @@ def make_config(
             "upscale_delay_s": scaling.upscale_delay_s,
             "downscale_delay_s": scaling.downscale_delay_s,
         },
+        "max_surge_percent": _surge(most, have),
         "user_config": live.model_dump(mode="json", include=hot),
     }
     host, port = listen
@@ -82,6 +84,15 @@ def replicas(scaling: Autoscaling, have: resources.Capacity | None) -> int:
             f"autoscaling.min_replicas is {scaling.min_replicas}, and {have}: room for {room}."
         )
     return min(scaling.max_replicas or room, room)
+
+
+def _surge(most: int, have: resources.Capacity | None) -> int:
+    """Of a rolling update, in percent of the replicas: new ones start before old ones end, so that
+    the update of a lone replica costs no request. Without room for it the update would wait for
+    as long as there is none, and a gap is better than that."""
+    if have is None:
+        return SURGE_PERCENT
+    return SURGE_PERCENT if int(have.gpus if have.gpus >= 1 else have.cpus) > most else 0
 
 
 def user_config(config: dict[str, Any]) -> dict[str, Any]:

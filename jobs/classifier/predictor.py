@@ -3,7 +3,8 @@
 One code path for evaluation, batch prediction and the endpoint, so that they cannot disagree.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 
 from jobs.classifier import bundle, unpadded
 from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, pad
@@ -23,6 +25,8 @@ BATCH_TOKENS = 4096
 # From about here on a token costs the same, however many more there are.
 FILLED_TOKENS = 256
 MOST_WORKERS = 4
+
+Logits = Callable[[Sequence[TokenIds]], torch.Tensor]  # float32 [rows, classes]
 
 
 @dataclass(frozen=True)
@@ -78,20 +82,6 @@ def share_threads(threads: int) -> tuple[int, int]:
     return workers, used // workers
 
 
-def halve(network: Any, dtype: torch.dtype) -> None:
-    """Keeps the encoder's weights in `dtype`, so that no pass converts them; the head computes in
-    float32, since temperature and offsets are folded into it and a label hangs on small
-    differences of its sums."""
-    network.base_model.to(dtype)
-    for name, part in network.named_children():
-        if name != network.base_model_prefix:
-            part.register_forward_pre_hook(_in_float32)
-
-
-def _in_float32(_: torch.nn.Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(v.float() if isinstance(v, torch.Tensor) else v for v in values)
-
-
 class Predictor:
     """A loaded bundle."""
 
@@ -113,10 +103,9 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = resolve(precision, self.device)
         self.encoder = Encoder(folder, self.about.max_tokens)
-        self.network = saved_network(folder).to(self.device)
-        if self.dtype is not torch.float32:
-            halve(self.network, self.dtype)
-        self._unpadded = unpadded.Unpadded(self.network) if unpadded.fits(self.network) else None
+        self._logits = _unpadded(folder, self.dtype, self.device) or _padded(
+            folder, self.dtype, self.device, self.encoder.pad_id
+        )
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Answers in the order of `texts`."""
@@ -152,13 +141,46 @@ class Predictor:
         return cuts
 
     def _forward(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
-        if self._unpadded is not None:
-            with torch.inference_mode():
-                return self._unpadded(tokens).cpu()
-        ids, mask = pad(tokens, self.encoder.pad_id)
         with torch.inference_mode():
-            output = self.network(
-                input_ids=torch.from_numpy(ids).to(self.device),
-                attention_mask=torch.from_numpy(mask).to(self.device),
-            )
-        return torch.as_tensor(output.logits).float().cpu()
+            return self._logits(tokens).cpu()
+
+
+def _unpadded(folder: Path, dtype: torch.dtype, device: torch.device) -> Logits | None:
+    """Our own pass, straight from the files: without transformers, whose classes take longer to
+    load than all the rest of a replica; None where the network is none of which it is the pass."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights = folder / "model.safetensors"
+    if not unpadded.fits(config) or not weights.exists():
+        return None
+    return unpadded.Unpadded(load_file(weights), config, dtype=dtype, device=device)
+
+
+def _padded(folder: Path, dtype: torch.dtype, device: torch.device, pad_id: int) -> Logits:
+    """The pass of transformers, for every other network."""
+    network = saved_network(folder).to(device)
+    if dtype is not torch.float32:
+        halve(network, dtype)
+
+    def logits(tokens: Sequence[TokenIds]) -> torch.Tensor:
+        ids, mask = pad(tokens, pad_id)
+        output = network(
+            input_ids=torch.from_numpy(ids).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+        )
+        return torch.as_tensor(output.logits).float()
+
+    return logits
+
+
+def halve(network: Any, dtype: torch.dtype) -> None:
+    """Keeps the encoder's weights in `dtype`, so that no pass converts them; the head computes in
+    float32, since temperature and offsets are folded into it and a label hangs on small
+    differences of its sums."""
+    network.base_model.to(dtype)
+    for name, part in network.named_children():
+        if name != network.base_model_prefix:
+            part.register_forward_pre_hook(_in_float32)
+
+
+def _in_float32(_: torch.nn.Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(v.float() if isinstance(v, torch.Tensor) else v for v in values)

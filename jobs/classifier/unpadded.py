@@ -9,7 +9,7 @@ Without gradients and without dropout.
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,31 +20,41 @@ from torch.nn import functional as F
 from jobs.classifier.encoding import TokenIds, grid
 
 logger = logging.getLogger(__name__)
+_AFFINE = ("weight", "bias")
 _OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")  # of torch.ops.mkldnn
 
 
-def fits(network: Any) -> bool:
-    """Whether a classifier of transformers is a BERT whose pass is the one below."""
-    config = network.config
+def fits(config: Mapping[str, Any]) -> bool:
+    """Whether a classifier of transformers, by its config.json, is a BERT of the pass below."""
     return (
-        config.model_type == "bert"
-        and config.hidden_act == "gelu"
-        and getattr(config, "position_embedding_type", "absolute") == "absolute"
-        and not getattr(config, "is_decoder", False)
+        config.get("model_type") == "bert"
+        and config.get("architectures") == ["BertForSequenceClassification"]
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
     )
 
 
 class Unpadded:
-    """The pass of one network, in the number format that its encoder has."""
+    """The pass of one network."""
 
-    def __init__(self, network: Any) -> None:
-        """`network`: a `BertForSequenceClassification` that `fits`; it stays as it is."""
-        self._pass = _without_python(_Pass(network).eval())
-        weight = network.base_model.embeddings.word_embeddings.weight
-        self._device, self._dtype = weight.device, weight.dtype
+    def __init__(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        config: Mapping[str, Any],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`weights` and `config`: those of a `BertForSequenceClassification` that `fits`, by the
+        names in its files. The encoder computes in `dtype`, the head in float32: temperature and
+        offsets are folded into it, and a label hangs on small differences of its sums."""
+        self._dtype, self._device = dtype, torch.device(device)
+        whole = _Pass(_Weights(weights, self._dtype, self._device), config)
+        self._pass = _without_python(whole.eval().requires_grad_(False))
 
     def __call__(self, tokens: Sequence[TokenIds]) -> torch.Tensor:
-        """Logits [rows, classes] in float32, on the network's device, for rows of token ids."""
+        """Logits [rows, classes] in float32, on the device, for rows of token ids."""
         rows = _rows([len(ids) for ids in tokens], self._device, self._dtype)
         ids = np.zeros(len(rows.positions), np.int64)
         ids[: rows.total] = np.concatenate(tokens)
@@ -52,6 +62,29 @@ class Unpadded:
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             logits = self._pass(torch.from_numpy(ids).to(self._device), rows)
         return torch.as_tensor(logits[: len(tokens)])
+
+
+class _Weights:
+    """Weights by the names of their module."""
+
+    def __init__(
+        self, of_all: Mapping[str, torch.Tensor], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._all, self._dtype, self._device = of_all, dtype, device
+
+    def get(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return self._all[name].detach().to(self._device, dtype or self._dtype)
+
+    def product(self, *names: str) -> "_Product":
+        """One product in place of several of the same values."""
+        weight, bias = (torch.cat([self.get(f"{n}.{of}") for n in names]) for of in _AFFINE)
+        return _Product(weight, bias)
+
+    def norm(self, name: str, epsilon: float) -> nn.LayerNorm:
+        weight, bias = (self.get(f"{name}.{of}") for of in _AFFINE)
+        made = nn.LayerNorm(weight.shape[0], eps=epsilon)
+        made.weight, made.bias = nn.Parameter(weight), nn.Parameter(bias)
+        return made
 
 
 def _without_python(module: nn.Module) -> Any:
@@ -155,12 +188,13 @@ class _Product(nn.Module):
 class _Block(nn.Module):
     """What follows attention in a layer."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, weights: _Weights, layer: str, epsilon: float) -> None:
         super().__init__()
-        output = layer.attention.output
-        self.out, self.out_norm = _product(output.dense), output.LayerNorm
-        self.up, self.down = _product(layer.intermediate.dense), _product(layer.output.dense)
-        self.down_norm = layer.output.LayerNorm
+        self.out = weights.product(f"{layer}.attention.output.dense")
+        self.out_norm = weights.norm(f"{layer}.attention.output.LayerNorm", epsilon)
+        self.up = weights.product(f"{layer}.intermediate.dense")
+        self.down = weights.product(f"{layer}.output.dense")
+        self.down_norm = weights.norm(f"{layer}.output.LayerNorm", epsilon)
 
     def rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         hidden = self.out_norm(self.out(seen) + hidden)
@@ -173,11 +207,11 @@ class _Layer(_Block):
 
     heads: Final[int]
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        attention = layer.attention.self
-        self.heads = int(attention.num_attention_heads)
-        self.asked = _product(attention.query, attention.key, attention.value)
+    def __init__(self, weights: _Weights, layer: str, epsilon: float, heads: int) -> None:
+        super().__init__(weights, layer, epsilon)
+        self.heads = heads
+        parts = (f"{layer}.attention.self.{part}" for part in ("query", "key", "value"))
+        self.asked = weights.product(*parts)
 
     def forward(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
         together = _side_by_side(self.asked(hidden), rows)
@@ -196,12 +230,12 @@ class _LastLayer(_Block):
 
     heads: Final[int]
 
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        attention = layer.attention.self
-        self.heads = int(attention.num_attention_heads)
-        self.query = _product(attention.query)
-        self.asked = _product(attention.key, attention.value)
+    def __init__(self, weights: _Weights, layer: str, epsilon: float, heads: int) -> None:
+        super().__init__(weights, layer, epsilon)
+        self.heads = heads
+        attention = f"{layer}.attention.self"
+        self.query = weights.product(f"{attention}.query")
+        self.asked = weights.product(f"{attention}.key", f"{attention}.value")
 
     def forward(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
         first = hidden[rows.starts]
@@ -218,30 +252,28 @@ class _LastLayer(_Block):
 class _Pass(nn.Module):
     """From token ids to logits."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, weights: _Weights, config: Mapping[str, Any]) -> None:
         super().__init__()
-        bert = network.base_model
-        parts = bert.embeddings
-        self.words = parts.word_embeddings.weight.detach()
-        types = parts.token_type_embeddings.weight.detach()
-        self.positions = parts.position_embeddings.weight.detach() + types[0]
-        self.norm = parts.LayerNorm
-        *layers, last = bert.encoder.layer
-        self.layers = nn.ModuleList([_Layer(layer) for layer in layers])
-        self.last = _LastLayer(last)
-        self.pooler = bert.pooler.dense
-        self.head = nn.Linear(1, 1)  # the network's own may have hooks, of which scripts know none
-        self.head.weight, self.head.bias = network.classifier.weight, network.classifier.bias
+        epsilon, heads = float(config["layer_norm_eps"]), int(config["num_attention_heads"])
+        embeddings = "bert.embeddings"
+        types = weights.get(f"{embeddings}.token_type_embeddings.weight")
+        positions = weights.get(f"{embeddings}.position_embeddings.weight")
+        self.words = weights.get(f"{embeddings}.word_embeddings.weight")
+        self.positions = positions + types[0]
+        self.norm = weights.norm(f"{embeddings}.LayerNorm", epsilon)
+        *before, last = (
+            f"bert.encoder.layer.{number}" for number in range(int(config["num_hidden_layers"]))
+        )
+        self.layers = nn.ModuleList([_Layer(weights, name, epsilon, heads) for name in before])
+        self.last = _LastLayer(weights, last, epsilon, heads)
+        self.pooler = weights.product("bert.pooler.dense")
+        self.head, self.head_bias = (
+            weights.get(f"classifier.{of}", torch.float32) for of in _AFFINE
+        )
 
     def forward(self, ids: torch.Tensor, rows: _Rows) -> torch.Tensor:
         hidden = self.norm(self.words[ids] + self.positions[rows.positions])
         for layer in self.layers:
             hidden = layer(hidden, rows)
         pooled = torch.tanh(self.pooler(self.last(hidden, rows)))
-        return self.head(pooled.to(self.head.weight.dtype)).float()  # type: ignore[no-any-return]
-
-
-def _product(*linear: nn.Linear) -> _Product:
-    """One product in place of several of the same values."""
-    weight = torch.cat([part.weight.detach() for part in linear])
-    return _Product(weight, torch.cat([part.bias.detach() for part in linear]))
+        return F.linear(pooled.float(), self.head, self.head_bias)

@@ -207,6 +207,25 @@ def test_a_rolling_update_costs_no_request(
     assert endpoint.info()["limits"]["texts"] == 63
 
 
+def test_a_lone_replica_is_updated_without_a_gap(
+    endpoint: Endpoint, registry: Registry, load: Traffic
+) -> None:
+    """Where there is room for the new one beside it."""
+    words = from_registry(endpoint, registry)
+    one = ("--autoscaling.min_replicas", "1", "--autoscaling.max_replicas", "1")
+    endpoint.deploy(*words, *one, "--limits.texts", "63")
+    until(lambda: len(pids(endpoint)) == 1, "one replica", 120)
+    before, mark = pids(endpoint), load.mark()
+    endpoint.deploy(*words, *one, "--limits.texts", "62")
+    until(lambda: not pids(endpoint) & before and len(pids(endpoint)) == 1, "another one", 120)
+    answered(load, calls=200)
+    found = summary(load.since(mark))
+    note("rolling update of a lone replica", found)
+    assert found["failed"] == {}
+    endpoint.deploy(*words, "--limits.texts", "63")
+    until(lambda: len(pids(endpoint)) == 2, "two replicas", 120)
+
+
 def test_a_bundle_in_place_of_the_registry_and_a_bad_one_is_refused(
     endpoint: Endpoint, registry: Registry, bundles: Path, load: Traffic
 ) -> None:

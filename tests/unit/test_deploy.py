@@ -127,6 +127,23 @@ def test_replicas_stay_within_what_was_asked_and_what_there_is(
     assert found["ray_actor_options"] == claim
 
 
+@pytest.mark.parametrize(
+    ("have", "scaling", "new_ones_first"),
+    [
+        (TWO_CPUS, {}, True),  # beside it is the CPU that is kept for jobs
+        (Capacity(1, 0, 1), {}, False),
+        (Capacity(9, 0, 1), {}, True),
+        (Capacity(64, 4, 1), {}, False),
+        (Capacity(64, 4, 1), {"max_replicas": 3}, True),
+    ],
+)
+def test_new_replicas_start_before_old_ones_end_where_there_is_room(
+    have: Capacity, scaling: dict[str, int], new_ones_first: bool
+) -> None:
+    found = deployment(config_of(settings(autoscaling=scaling), Live(), have, CODE))
+    assert (found["max_surge_percent"] > 0) is new_ones_first
+
+
 def test_more_replicas_than_there_is_room_for_are_refused() -> None:
     with pytest.raises(ResourceError) as refused:
         config_of(settings(autoscaling={"min_replicas": 4}), Live(), Capacity(4, 0, 1), CODE)

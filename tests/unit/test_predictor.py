@@ -1,7 +1,10 @@
 """Answers from a bundle."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from jobs.classifier.predictor import Predictor
 from tests.conftest import WORDS
 from tests.unit.memory import write_sharp_bundle
 
+ROOT = Path(__file__).parents[2]
 OFFSET = [0.0, 0.6, -0.6]
 
 
@@ -171,15 +175,41 @@ def test_bfloat16_answers_are_close_to_those_of_float32(
 
 def test_with_bfloat16_the_head_still_computes_in_float32(sharp_bundle: Path) -> None:
     low = Predictor(sharp_bundle, device="cpu", precision="bf16")
-    assert low.network.base_model.embeddings.word_embeddings.weight.dtype == torch.bfloat16
-    assert low.network.classifier.weight.dtype == torch.float32
+    made: Any = low._logits
+    assert made._pass.words.dtype == torch.bfloat16
+    assert made._pass.head.dtype == torch.float32
 
 
 def test_answering_leaves_no_gradients_and_no_dropout(predictor: Predictor) -> None:
     first, second = (predictor.predict(["vpn is down"]).logits for _ in range(2))
     assert first.tolist() == second.tolist()
-    assert not predictor.network.training
-    assert all(p.grad is None for p in predictor.network.parameters())
+    made: Any = predictor._logits
+    assert not made._pass.training
+    assert not any(p.requires_grad for p in made._pass.parameters())
+
+
+def test_a_network_of_another_kind_answers_by_transformers_own_pass(
+    sharp_bundle: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.unpadded, "fits", lambda config: False)
+    texts = texts_of(9)
+    expected = predictor.predict(texts)
+    for precision, close in (("fp32", 1e-5), ("bf16", 0.03)):
+        other = Predictor(sharp_bundle, device="cpu", precision=precision)
+        assert not isinstance(other._logits, module.unpadded.Unpadded)
+        np.testing.assert_allclose(other.predict(texts).scores, expected.scores, atol=close)
+
+
+def test_our_own_pass_needs_no_class_of_transformers_models(sharp_bundle: Path) -> None:
+    """They take longer to load than all the rest of a replica."""
+    program = (
+        "import sys; from pathlib import Path; from jobs.classifier.predictor import Predictor;"
+        f"Predictor(Path({str(sharp_bundle)!r}), device='cpu').predict(['vpn is down']);"
+        "print([name for name in sys.modules if name.startswith('transformers.models.bert.mod')])"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_spoiled_bundle_is_refused_before_it_is_loaded(
