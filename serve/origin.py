@@ -3,8 +3,6 @@
 Knows nothing of how it is loaded.
 """
 
-from pathlib import Path
-
 from cluster import storage
 from cluster.errors import SettingError, StorageError
 from cluster.registry import Registry, check_name
@@ -45,11 +43,12 @@ def earlier(registry: str, name: str) -> list[tuple[str, str]]:
 
 
 def check(uri: str) -> None:
-    """BundleError or StorageError if what lies at `uri` cannot be served."""
-    if storage.is_local(uri):
-        bundle.check(Path(uri))
-    elif not storage.exists(storage.join(uri, bundle.COMMIT)):
+    """BundleError or StorageError if what lies at `uri` cannot be served: before anything is
+    deployed, since Serve would try a replica that fails again and again."""
+    if not storage.is_local(uri) and not storage.exists(storage.join(uri, bundle.COMMIT)):
         raise StorageError(f"--bundle {uri} is no bundle: there is no {bundle.COMMIT} in it.")
+    with storage.local_copy(uri) as folder:
+        bundle.check(folder)
 
 
 def code_folder(uri: str | None, registry: str | None, name: str) -> str:

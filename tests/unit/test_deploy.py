@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -264,20 +265,21 @@ def test_a_folder_that_is_no_bundle_or_a_changed_one_is_refused(
         deploy.deploy(settings(bundle=str(changed), print=True))
 
 
-def test_a_bundle_in_object_storage_is_known_by_its_commit_file(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_bundle_in_object_storage_is_looked_at_as_a_local_one_is(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    def download(uri: str, folder: Path) -> None:
+        shutil.copytree(tiny_bundle, folder, dirs_exist_ok=True)
+        if "damaged" in uri:
+            (folder / "model.safetensors").write_bytes(b"not weights")
 
-    def exists(uri: str) -> bool:
-        asked.append(uri)
-        return "sound" in uri
-
-    monkeypatch.setattr(origin.storage, "exists", exists)
+    monkeypatch.setattr(origin.storage, "exists", lambda uri: "empty" not in uri)
+    monkeypatch.setattr(origin.storage, "download", download)
     origin.check("s3://models/sound")
+    with pytest.raises(BundleError, match=r"model\.safetensors was changed"):
+        origin.check("s3://models/damaged")
     with pytest.raises(StorageError, match=r"--bundle s3://models/empty is no bundle"):
         origin.check("s3://models/empty")
-    assert asked == ["s3://models/sound/bundle.json", "s3://models/empty/bundle.json"]
 
 
 def test_a_port_in_use_is_refused_by_its_number() -> None:
