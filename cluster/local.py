@@ -89,8 +89,11 @@ def status(_: Nothing) -> dict[str, Any]:
 def _start(settings: Up) -> dict[str, Any]:
     token = raylets.ensure_token()
     identity = hashlib.sha256(f"{Path.cwd()}{time.time()}".encode()).hexdigest()[:8]
-    temp = Path("/tmp") / f"sy-{identity}"  # short: sockets below it have 107 bytes for their path
-    temp.mkdir(mode=0o700)
+    # Short: sockets below it have 107 bytes for their path. Ray opens its own folder to everybody,
+    # with logs and control sockets in it; the one around it is for this user alone.
+    temp = Path("/tmp") / f"sy-{identity}" / "r"
+    temp.parent.mkdir(mode=0o700)
+    temp.mkdir()
     dashboard_port = raylets.dashboard_port(settings.dashboard_port)
     written: dict[str, Any] = {
         "address": f"127.0.0.1:{haproxy.free_port()}",

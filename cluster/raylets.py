@@ -4,6 +4,7 @@ Every process carries the path of the cluster's temporary folder in its environm
 finds exactly what `launch` started, also after a crash. Knows nothing of commands.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -79,6 +80,8 @@ def end(temp: str, *, keep_logs: bool = False) -> int:
         psutil.wait_procs(left, timeout=5)
     if not keep_logs:
         shutil.rmtree(temp, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the folder around it, if there is nothing else in it
+            Path(temp).parent.rmdir()
     return len(found)
 
 

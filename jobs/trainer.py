@@ -28,6 +28,7 @@ from jobs.classifier.stopping import Rule
 from jobs.decisions import Judge
 from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
+from jobs.pulse import observed, run_name
 from jobs.saving import going_on
 from jobs.training import Training, balanced_plan, loss_of, recipe_of
 
@@ -37,10 +38,16 @@ Listener = Callable[[Metrics, list[list[int]]], bool]
 
 
 def worker_config(
-    settings: Training, prepared: Prepared, plan: Plan, stores: Mapping[str, str]
+    settings: Training,
+    prepared: Prepared,
+    plan: Plan,
+    stores: Mapping[str, str],
+    *,
+    run: str = "",
 ) -> dict[str, Any]:
-    """The plain values that every worker gets."""
+    """The plain values that every worker gets; `run`: by what name its metrics go."""
     return {
+        "run": run,
         "settings": settings.model_dump(),
         "labels": list(prepared.labels.names),
         "stores": dict(stores),
@@ -90,19 +97,20 @@ def train_worker(
         pin_for(device),
     )
     every = settings.checkpoint.every_steps
-    return loop.train(
-        model,
-        feed,
-        recipe_of(settings, device),
-        report=report,
-        device=device,
-        seed=seed,
-        **loss_of(balanced),
-        judge=judge or judge_of(config),
-        stop=Rule(settings.stopping.metric, settings.stopping.patience),
-        saving=Saving(save, every) if save is not None and every is not None else None,
-        resume=resume,
-    )
+    with observed(feed, config["run"], rank) as counted:
+        return loop.train(
+            model,
+            counted,
+            recipe_of(settings, device),
+            report=report,
+            device=device,
+            seed=seed,
+            **loss_of(balanced),
+            judge=judge or judge_of(config),
+            stop=Rule(settings.stopping.metric, settings.stopping.patience),
+            saving=Saving(save, every) if save is not None and every is not None else None,
+            resume=resume,
+        )
 
 
 def judge_of(config: Mapping[str, Any]) -> Judge:
@@ -204,7 +212,7 @@ def fit(
     that is wanted was settled before.
     """
     say(f"Training with {plan.workers} {'GPU' if plan.gpu else 'CPU'} worker(s) …")
-    config = worker_config(settings, prepared, plan, stores)
+    config = worker_config(settings, prepared, plan, stores, run=run_name(output))
     return fit_workers(config, plan, storage.join(output, CHECKPOINTS))
 
 

@@ -72,6 +72,9 @@ class Exporter(Telemetry):
     ) -> None:
         self._said.append((self._tally.model, (name, version, labels, natural_prior)))
 
+    def refused(self, is_refused: bool) -> None:
+        self._said.append((self._tally.refused, (is_refused,)))
+
     def feedback(self, count: int = 1) -> None:
         self._said.append((self._tally.feedback, (count,)))
 

@@ -102,6 +102,11 @@ METERS = {
             "switchyard_model_info", "gauge", "1 for the model that answers", ("name", "version")
         ),
         Meter(
+            "switchyard_model_refused",
+            "gauge",
+            "1 while what should answer does not: `update` in /info says why; else 0",
+        ),
+        Meter(
             "switchyard_label_prior_share",
             "gauge",
             "share of the label that the model was made for",

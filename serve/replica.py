@@ -18,6 +18,7 @@ from serve.app import make_app
 from serve.exporter import ray_telemetry
 from serve.feedback import FeedbackStore
 from serve.guard import Guard
+from serve.inward import bind_to_node
 from serve.keeper import Keeper, Load
 from serve.keyring import Keyring
 from serve.models import Loaded, load
@@ -42,6 +43,7 @@ class Replica:
         Serve calls that one before it lets any request in, so that a replica takes none before it
         can answer it.
         """
+        bind_to_node()
         endpoint = build_settings(Endpoint, settings)
         sys.setswitchinterval(SWITCH_S)
         keys = Keyring.unknown()

@@ -56,6 +56,7 @@ class Service:
         """`loaded`: None until there is one. `keys`: None lets everybody in. `feedback`: where
         corrections go; None refuses them. `workers`, `turn_tokens`: as in `ModelQueue`."""
         self.telemetry = telemetry or Telemetry()
+        self.update = None
         self._loaded: Loaded | None = None
         if loaded is not None:
             self.put(loaded)
@@ -68,8 +69,6 @@ class Service:
             turn_tokens=turn_tokens,
             telemetry=self.telemetry,
         )
-        # What became of the newest model, if it is not the one that answers.
-        self.update: Update | None = None
         # Tokenizing takes a fraction of the model's time: one thread is enough, and keeps the
         # event loop free.
         self._characters = 0
@@ -80,6 +79,16 @@ class Service:
         about = loaded.predictor.about
         self.telemetry.model(loaded.name, loaded.version, about.labels, about.natural_prior)
         self._loaded = loaded
+
+    @property
+    def update(self) -> Update | None:
+        """What became of the newest model, if it is not the one that answers."""
+        return self._update
+
+    @update.setter
+    def update(self, update: Update | None) -> None:
+        self._update = update
+        self.telemetry.refused(update is not None)
 
     @property
     def loaded(self) -> Loaded:

@@ -127,6 +127,9 @@ class Tally(Telemetry):
             share = float(self._window.prior[number])
             self._add_prior(self._shown(labels[number]), share)
 
+    def refused(self, is_refused: bool) -> None:
+        self._levels["switchyard_model_refused", ()] = float(is_refused)
+
     def feedback(self, count: int = 1) -> None:
         self._added["switchyard_feedback_total", ()] += count
 

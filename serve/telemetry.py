@@ -57,6 +57,9 @@ class Telemetry:
         `labels`, `natural_prior`: name and share of each class, in the order of class ids.
         """
 
+    def refused(self, is_refused: bool) -> None:
+        """Whether what should answer could not be put in its place; to be said at every change."""
+
     def feedback(self, count: int = 1) -> None:
         """So many corrections were taken in and are durable."""
 

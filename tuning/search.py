@@ -24,6 +24,7 @@ from cluster.storage import OutputUri
 from jobs import trainer
 from jobs.data_settings import Data, PreparedData
 from jobs.prepared import Prepared, open_prepared
+from jobs.pulse import run_name
 from jobs.training import Training, check, ignored
 from tuning import space, study
 from tuning.crowd import plan_trials
@@ -178,7 +179,7 @@ def _run(
                 metric=training.stopping.metric,
             ),
             folder,
-            trainer.worker_config(training, prepared, plan, stores),
+            trainer.worker_config(training, prepared, plan, stores, run=run_name(settings.output)),
         )
     except KeyboardInterrupt:
         say(f"Interrupted. What is done is kept: {_counted(folder)}. Go on with --resume.")

@@ -1,16 +1,18 @@
-"""The Grafana dashboard of the endpoint, as it is kept in switchyard-dashboard.json beside this.
+"""The Grafana dashboard, as it is kept in switchyard-dashboard.json beside this.
 
     python -c "from cluster.monitoring import dashboard; dashboard.write()"
 
-writes the file anew after a change here. In Grafana (10 or later): Dashboards, New, Import. It
-reads what Ray's per-node exporters give Prometheus, the endpoint's own metrics and a few of Ray
-Serve's; for more of those take the dashboards that Ray itself makes.
+writes the file anew after a change here. Grafana (10 or later) loads it by the provisioning in
+grafana/ beside this, or by hand: Dashboards, New, Import. It reads what Ray's per-node exporters
+give Prometheus, metrics of ours and a few of Ray's; for more of those take the dashboards that Ray
+itself makes.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from cluster.monitoring.elsewhere import training_and_nodes
 from cluster.monitoring.panels import SOURCE, US, lay_out, mean, panel, quantile, quantiles, rate
 
 FILE = Path(__file__).with_name("switchyard-dashboard.json")
@@ -173,6 +175,12 @@ def replicas() -> list[dict[str, Any]]:
             ],
         ),
         panel(
+            "Refused models",
+            "short",
+            "1 for a replica that does not answer with what it should; `update` in /info says why.",
+            [(f"max by (replica) (ray_switchyard_model_refused{{{US}}})", "{{replica}}")],
+        ),
+        panel(
             "Requests under way",
             "short",
             "Requests that each replica is working on, its queue included. From Ray Serve; "
@@ -221,7 +229,7 @@ def dashboard() -> dict[str, Any]:
     return {
         "uid": "switchyard",
         "title": "Switchyard",
-        "description": "The endpoint: requests, stages, answers, replicas.",
+        "description": "The endpoint: requests, stages, answers, replicas; training and disks.",
         "tags": ["switchyard", "ray"],
         "schemaVersion": 38,
         "version": 1,
@@ -239,6 +247,7 @@ def dashboard() -> dict[str, Any]:
                 ("On the way to the model", stages()),
                 ("Answers", answers()),
                 ("Replicas", replicas()),
+                ("Training and nodes", training_and_nodes()),
             ]
         ),
     }

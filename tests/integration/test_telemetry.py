@@ -44,6 +44,7 @@ class Observed:
         said.batch(3, 60)
         said.waiting(4, 80)
         said.answers(["mail"] * 300, [0.75] * 300, [True] * 30 + [False] * 270, [False] * 300)
+        said.refused(True)
         said.feedback(2)
 
 
@@ -84,7 +85,9 @@ def scrape(arrived: Callable[[Scraped], bool]) -> Scraped:
 
 
 def read(page: str) -> Scraped:
-    matches = (_LINE.match(line) for line in page.splitlines() if "switchyard_" in line)
+    # What trained on the same node before has series of its own.
+    lines = (line for line in page.splitlines() if "switchyard_training" not in line)
+    matches = (_LINE.match(line) for line in lines if "switchyard_" in line)
     return [
         (m["name"], {k: v for k, v in _LABEL.findall(m["labels"]) if k in _OURS}, float(m["value"]))
         for m in matches
@@ -134,6 +137,7 @@ def test_histograms_arrive_whole_and_with_their_true_sum(scraped: Scraped) -> No
 def test_gauges_say_what_holds_now(scraped: Scraped) -> None:
     assert value(scraped, "switchyard_model_info", name="router", version="7") == 1
     assert value(scraped, "switchyard_waiting_tokens") == 80
+    assert value(scraped, "switchyard_model_refused") == 1
     assert value(scraped, "switchyard_label_prior_share", label="mail") == 0.5
     assert value(scraped, "switchyard_label_window_answers") == 300
     assert value(scraped, "switchyard_label_drift_share") == pytest.approx(0.5, abs=0.03)

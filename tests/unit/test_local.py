@@ -261,3 +261,21 @@ def test_every_node_has_a_log_of_its_own_and_no_path_of_this_process(
         assert environment[raylets.MARK].startswith(f"{here}/")
         assert environment["PATH"].split(os.pathsep)[0] == str(Path(raylets.sys.executable).parent)
         assert environment["RAY_AUTH_MODE"] == "token"
+
+
+def test_an_ended_cluster_leaves_neither_its_folder_nor_the_private_one_around_it(
+    tmp_path: Path,
+) -> None:
+    temp = tmp_path / "there" / "sy-0" / "r"
+    temp.mkdir(parents=True)
+    (temp / "node-0.log").write_text("it ran\n")
+    raylets.end(str(temp))
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_what_else_lies_beside_the_folder_of_a_cluster_stays(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "sy-0").mkdir(parents=True)
+    (there / "notes").write_text("mine\n")
+    raylets.end(str(there / "sy-0"))
+    assert [path.name for path in there.iterdir()] == ["notes"]

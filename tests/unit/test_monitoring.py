@@ -10,26 +10,33 @@ import pytest
 import ray
 import yaml
 
-from cluster.monitoring import dashboard
+from cluster.monitoring import dashboard, elsewhere
+from jobs import pulse
 from serve import drift
 from serve.meters import METERS, parts
 
 FOLDER = Path(dashboard.__file__).parent
-RAY = Path(ray.__file__).parent / "serve" / "_private"
-OURS = {f"ray_{part.name}" for part in parts()}
-# Of Ray Serve, with the prefix that Ray adds; all are gauges, which get no suffix.
+RAY = Path(ray.__file__).parent
+OURS = {f"ray_{part.name}" for part in parts()} | {f"ray_{pulse.BATCHES}", f"ray_{pulse.IDLE}"}
+COUNTERS = {f"ray_{part.name}" for part in parts() if part.kind == "counter"}
+COUNTERS |= {f"ray_{pulse.BATCHES}", "haproxy_frontend_http_responses_total"}
+# Of Ray, with the prefix that it adds; all are gauges, which get no suffix.
 RAYS = {
+    "ray_node_disk_utilization_percentage",
     "ray_serve_deployment_replica_healthy",
     "ray_serve_deployment_queued_queries",
     "ray_serve_autoscaling_target_replicas",
     "ray_serve_replica_processing_queries",
 }
+# Of HAProxy and of Prometheus itself.
+OTHERS = {"haproxy_frontend_http_responses_total", "up"}
 PROMQL = {
     *("sum", "max", "avg", "count", "topk", "rate", "increase", "absent", "scalar"),
     *("histogram_quantile", "by", "on", "and", "offset"),
 }
 LABELS = {label for part in parts() for label in part.labels}
 LABELS |= {"application", "deployment", "replica"}  # which Ray Serve adds
+LABELS |= {"run", "part", "ip", "proxy", "code", "instance", "job"}
 
 DASHBOARD: dict[str, Any] = json.loads(dashboard.FILE.read_text(encoding="utf-8"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -60,16 +67,15 @@ def labels_of(query: str) -> set[str]:
 def test_every_query_asks_for_metrics_and_labels_that_exist(query: str) -> None:
     found = metrics_of(query)
     assert found
-    assert found <= OURS | RAYS
+    assert found <= OURS | RAYS | OTHERS
     assert labels_of(query) <= LABELS
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_counter_is_read_as_a_rate_and_a_gauge_as_it_is(query: str) -> None:
-    counters = {f"ray_{part.name}" for part in parts() if part.kind == "counter"}
     for metric in metrics_of(query):
         rated = re.search(rf"(?:rate|increase)\({metric}\b[^)]*\[[^\]]+\]", query)
-        assert (rated is not None) == (metric in counters)
+        assert (rated is not None) == (metric in COUNTERS)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -89,7 +95,9 @@ def test_a_query_for_something_that_does_not_exist_would_be_seen() -> None:
 
 
 def test_the_metrics_of_ray_are_in_the_ray_that_is_installed() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in RAY.glob("*.py"))
+    places = ("serve/_private/*.py", "dashboard/modules/reporter/reporter_agent.py")
+    paths = [path for place in places for path in RAY.glob(place)]
+    source = "".join(path.read_text(encoding="utf-8") for path in paths)
     for name in RAYS:
         defined = rf'Gauge\(\s*"{name.removeprefix("ray_")}"'
         assert re.search(defined, source), name
@@ -97,7 +105,8 @@ def test_the_metrics_of_ray_are_in_the_ray_that_is_installed() -> None:
 
 def test_every_metric_of_ours_is_on_the_dashboard() -> None:
     shown = set().union(*(metrics_of(query) for query in QUERIES))
-    missing = {name for name in METERS if not any(f"ray_{name}" in metric for metric in shown)}
+    names = {*METERS, pulse.BATCHES, pulse.IDLE}
+    missing = {name for name in names if not any(f"ray_{name}" in metric for metric in shown)}
     assert missing == set()
 
 
@@ -135,16 +144,34 @@ def test_the_file_is_what_its_source_makes() -> None:
     assert dashboard.dashboard() == DASHBOARD
 
 
-def test_the_threshold_of_drift_is_everywhere_that_of_the_endpoint() -> None:
+@pytest.mark.parametrize(
+    ("metric", "alert", "threshold"),
+    [
+        ("label_drift_share", "SwitchyardDrift", drift.ALARM),
+        ("training_idle_seconds", "SwitchyardTrainingStalled", elsewhere.STALLED_S),
+        ("node_disk_utilization", "SwitchyardDiskFilling", elsewhere.DISK_PERCENT),
+    ],
+)
+def test_the_line_of_a_panel_is_where_its_alert_begins(
+    metric: str, alert: str, threshold: float
+) -> None:
     drawn = [
         step["value"]
         for panel in PANELS
-        if "label_drift_share" in panel["targets"][0]["expr"]
+        if metric in panel["targets"][0]["expr"]
         for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     ]
-    assert drawn == [None, drift.ALARM]
-    alert = next(rule for rule in RULES if rule["alert"] == "SwitchyardDrift")
-    assert float(alert["expr"].rpartition(">")[2]) == drift.ALARM
+    assert drawn == [None, threshold]
+    rule = next(rule for rule in RULES if rule["alert"] == alert)
+    assert float(rule["expr"].rpartition(">")[2]) == threshold
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_what_an_alert_says_names_only_labels_that_it_has(rule: dict[str, Any]) -> None:
+    said = " ".join(rule["annotations"].values())
+    grouped = re.search(r"\bby \(([^)]*)\)", rule["expr"])
+    kept = {"instance", "job"} if grouped is None else set(grouped[1].split(", "))
+    assert set(re.findall(r"\$labels\.(\w+)", said)) <= kept
 
 
 def test_alerts_have_what_prometheus_and_the_one_on_call_need() -> None:
@@ -155,3 +182,30 @@ def test_alerts_have_what_prometheus_and_the_one_on_call_need() -> None:
         assert re.fullmatch(r"\d+m", rule["for"])
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def test_prometheus_finds_nodes_by_the_file_that_ray_writes() -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    scrapes = read("prometheus.yml")["scrape_configs"]
+    assert [scrape["job_name"] for scrape in scrapes] == ["ray", "haproxy"]
+    for scrape in scrapes:
+        (place,) = scrape["file_sd_configs"]
+        assert place["files"] == [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]
+
+
+def test_grafana_loads_our_dashboard_and_those_of_ray_and_knows_one_prometheus() -> None:
+    (source,) = read("grafana/datasources/prometheus.yaml")["datasources"]
+    assert source["type"] == "prometheus"
+    assert source["isDefault"]
+    interval = read("prometheus.yml")["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == interval
+    providers = read("grafana/dashboards/dashboards.yaml")["providers"]
+    paths = {provider["name"]: provider["options"]["path"] for provider in providers}
+    ours = Path(paths["switchyard"].replace("$SWITCHYARD_MONITORING", str(FOLDER)))
+    assert [path.name for path in ours.rglob("*.json")] == [dashboard.FILE.name]
+    assert paths["ray"] == "$RAY_TEMP/session_latest/metrics/grafana/dashboards"

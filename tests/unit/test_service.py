@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,8 +11,10 @@ from jobs.classifier.predictor import share_threads
 from serve import service as module
 from serve.errors import NotReady, Overloaded
 from serve.models import Loaded
+from serve.schema import Update
 from serve.service import Service
 from serve.settings import Endpoint
+from serve.telemetry import Telemetry
 
 
 class Held:
@@ -87,6 +89,26 @@ def test_without_a_model_nothing_is_answered() -> None:
         made.close()
 
     asyncio.run(work())
+
+
+def test_what_became_of_the_newest_model_is_said_at_every_change(loaded: Loaded) -> None:
+    class Heard(Telemetry):
+        said: ClassVar[list[bool]] = []
+
+        def refused(self, is_refused: bool) -> None:
+            self.said.append(is_refused)
+
+    async def work() -> None:
+        made = Service(loaded, Endpoint(), telemetry=Heard())
+        assert made.info().update is None
+        problem = Update(wanted="another", problem="It is damaged.", at="2026-01-01T00:00:00")
+        made.update = problem
+        assert made.info().update == problem
+        made.update = None
+        made.close()
+
+    asyncio.run(work())
+    assert Heard.said == [False, True, False]
 
 
 def test_a_turn_that_takes_four_times_the_time_of_an_answer_is_no_health(

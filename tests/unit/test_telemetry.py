@@ -207,6 +207,17 @@ def test_a_prior_that_does_not_fit_is_said_and_costs_the_drift_alone() -> None:
     assert found["switchyard_answer_score_sum_total", ()] == pytest.approx(0.9)
 
 
+def test_a_model_that_is_refused_is_said_until_it_is_not_and_whatever_answers_meanwhile() -> None:
+    tally = Tally()
+    tally.refused(False)
+    assert levels(tally)["switchyard_model_refused", ()] == 0
+    tally.refused(True)
+    model(tally, "2")
+    assert levels(tally)["switchyard_model_refused", ()] == 1
+    tally.refused(False)
+    assert levels(tally)["switchyard_model_refused", ()] == 0
+
+
 def test_gauges_are_given_every_time_since_ray_forgets_them() -> None:
     tally = Tally()
     model(tally)
@@ -220,6 +231,7 @@ def test_every_series_has_a_metric_with_as_many_labels() -> None:
     model(tally)
     tally.request("/predict", 500, "internal", 0.1)
     tally.waiting(1, 1)
+    tally.refused(False)
     answer(tally, *["mail"] * MIN_ANSWERS)
     known = {meter.name: meter for meter in meters.parts()}
     found, level = tally.take()
@@ -336,6 +348,7 @@ def test_the_telemetry_that_does_nothing_takes_everything() -> None:
     telemetry.batch(1, 1)
     telemetry.waiting(0, 0)
     answer(telemetry, "mail")
+    telemetry.refused(True)
     telemetry.feedback()
     telemetry.close()
 
