@@ -50,4 +50,5 @@ SLOW = (
         "tests/integration/test_killed.py",
         "tests/integration/test_search.py",
     ),
+    slow("jobs beside an endpoint", 6, "tests/end_to_end/test_side_by_side.py"),
 )
