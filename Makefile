@@ -31,7 +31,7 @@ test: setup browser
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: setup
-	$(RUN) -m pytest -m slow
+	$(RUN) -m tests.ci --slow
 
 demo: setup
 	$(RUN) -m tests.end_to_end.demo

@@ -11,6 +11,9 @@ from typing import Literal
 from cluster.errors import ResourceError
 
 GpuChoice = Literal["auto", "yes", "no"]
+# What a short task claims, such as one of Ray Data's; that one finds room is left by every plan.
+TASK_CPUS = 0.5
+REPLICA_CPUS = 1  # of an endpoint, on CPUs
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Plan:
     gpu: bool
     cpus_per_worker: float
     threads: int
-    data_cpus: float
+    left_cpus: float  # of those that were free when it was made; what it waits for leaves none
 
     def resources(self) -> dict[str, float]:
         """What one worker claims, in Ray's names."""
@@ -96,8 +99,10 @@ def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan
     """The plan for data-parallel workers; ResourceError for what can never be scheduled.
 
     With GPUs: one worker a GPU, all of them unless `workers` says fewer. On CPUs: one worker a
-    node unless asked for more, since threads inside one process share gradients for nothing. One
-    CPU of the cluster is left to Ray Data, and each worker claims an equal part of the rest.
+    node unless asked for more, since threads inside one process share gradients for nothing. Each
+    claims an equal part of what is left when a replica of an endpoint and a task of another job
+    have found room, whichever of them comes first; where others hold a part already, of what is
+    free but for a task.
     """
     use_gpu = _use_gpu(have, gpu)
     most = int(have.gpus) if use_gpu else int(have.cpus)
@@ -111,16 +116,26 @@ def plan_workers(have: Capacity, *, workers: int | None, gpu: GpuChoice) -> Plan
             f"{'worker' if most == 1 else 'workers'}. Set --scaling.workers to at most {most}, or "
             f"add {kind}."
         )
-    data_cpus = 1.0 if have.cpus > 1 else max(0.0, have.cpus / 2)
     # A worker has to fit on one node, beside the others that land there.
     room = have.cpus / have.nodes / math.ceil(count / have.nodes)
-    share = _that_fits(have, count, min((have.cpus - data_cpus) / count, room), use_gpu)
+    most_each = (have.cpus - _for_others(have.cpus, count)) / count
+    share = _that_fits(have, count, min(most_each, room), use_gpu)
     share = _that_others_leave(have, count, share, use_gpu)
     # Whole CPUs where there are any: Ray places fractions badly on large nodes. Always rounded
     # down: together no more may be claimed than there is.
     cpus = float(int(share)) if share >= 1 else math.floor(share * 1000) / 1000
     threads = max(1, int(cpus if use_gpu else room))
-    return Plan(count, use_gpu, cpus, threads, data_cpus)
+    free = sum(node[0] for node in have.free) if have.free else have.cpus
+    return Plan(count, use_gpu, cpus, threads, max(0.0, round(free - count * cpus, 3)))
+
+
+def _for_others(cpus: float, count: int) -> float:
+    """CPUs of a cluster that nobody uses yet which `count` workers leave."""
+    if cpus <= 1:
+        return cpus / 2
+    both = REPLICA_CPUS + TASK_CPUS
+    # On the smallest clusters several workers leave room for one of the two.
+    return both if cpus - both >= TASK_CPUS * count else REPLICA_CPUS
 
 
 def _that_fits(have: Capacity, count: int, share: float, use_gpu: bool) -> float:
@@ -136,12 +151,18 @@ def _that_fits(have: Capacity, count: int, share: float, use_gpu: bool) -> float
 
 
 def _that_others_leave(have: Capacity, count: int, share: float, use_gpu: bool) -> float:
-    """`share`, or less of it where others hold a part of the nodes, but never below one CPU:
-    then there is no room, which is said where it is waited for."""
-    smaller = float(int(share)) if share >= 1 else share
-    while have.free and smaller > 1 and _slots(have.free, smaller, use_gpu) < count:
-        smaller -= 1
-    return smaller if _slots(have.free, smaller, use_gpu) >= count else share
+    """`share`, or less of it where others hold a part of the nodes, so that a task finds room
+    beside it; `share` where not even a quarter of a CPU each does that: that there is no room is
+    said where it is waited for."""
+    free = sum(node[0] for node in have.free)
+    if not have.free or free >= have.cpus:
+        return share
+    whole = (float(cpus) for cpus in range(int(share), 0, -1))
+    for smaller in (*whole, TASK_CPUS, TASK_CPUS / 2):
+        fits = _slots(have.free, smaller, use_gpu) >= count
+        if smaller <= share and fits and free - count * smaller >= TASK_CPUS:
+            return smaller
+    return share
 
 
 def _slots(nodes: tuple[tuple[float, float], ...], share: float, use_gpu: bool) -> int:

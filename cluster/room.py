@@ -3,6 +3,8 @@
 Ray waits for ever where there is none; here the wait has an end and a sentence.
 """
 
+from collections.abc import Callable
+
 from cluster import resources
 from cluster.errors import ResourceError
 from cluster.resources import Capacity, Plan
@@ -23,6 +25,46 @@ def patience(have: Capacity, start_timeout: float | None, *, fixed: float = FIXE
     if start_timeout is not None:
         return start_timeout
     return AUTOSCALER_WAIT_S if have.autoscaling else fixed
+
+
+def find(
+    make: Callable[[Capacity], Plan], start_timeout: float | None, plan: Plan | None = None
+) -> tuple[Plan, Capacity]:
+    """A plan whose workers could start together now, and the capacity that it was made for.
+
+    Where others took the room since the look at it, or since `plan` was made, another plan is
+    made from what they leave. Raises ResourceError where there is none in time.
+    """
+    have = resources.capacity()
+    plan = plan or make(have)
+    if not _is_room(plan, min(QUIET_WAIT_S, patience(have, start_timeout))):
+        have = resources.capacity()
+        plan = make(have)
+        await_room(plan, have, limit=patience(have, start_timeout))
+    return plan, have
+
+
+def _is_room(plan: Plan, limit: float) -> bool:
+    from ray.util import placement_group, remove_placement_group
+
+    group = placement_group([plan.resources()] * plan.workers, strategy="PACK")
+    try:
+        return bool(group.wait(limit))
+    finally:
+        remove_placement_group(group)
+
+
+def claimed(plan: Plan, have: Capacity, at_once: int = 1) -> str:
+    """What `at_once` runs of a plan claim of a cluster, and what they leave, in words."""
+    claims = at_once * plan.workers * plan.cpus_per_worker
+    if have.autoscaling:
+        return f"Claims {claims:g} CPUs; an autoscaler adds what others ask for beside them."
+    free = sum(node[0] for node in have.free)
+    held, left = round(have.cpus - free, 3), max(0.0, round(free - claims, 3))
+    return (
+        f"Claims {claims:g} of {have.cpus:g} CPUs, of which others hold {held:g}, and leaves "
+        f"{left:g} to other jobs and endpoints."
+    )
 
 
 def await_room(plan: Plan, have: Capacity, *, limit: float) -> None:

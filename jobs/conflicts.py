@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster import storage
+from cluster import sharing, storage
 from jobs.key_files import bounds
 from jobs.part_files import write_part
 from jobs.ranges import Ranges, Settled
@@ -22,13 +22,16 @@ def write_conflicts(ranges: Ranges, names: Sequence[str], folder: str, scratch: 
 
     if ranges.summary.conflicts == 0:
         return
-    write = ray.remote(num_cpus=1)(_write_range)
+    write = ray.remote(num_cpus=sharing.TASK_CPUS)(_write_range)
     shared = ray.put(list(names))
     ray.get(
-        [
-            write.remote(ref, number, ranges.count, shared, folder, scratch)
-            for number, ref in enumerate(ranges.texts)
-        ]
+        sharing.spread(
+            write,
+            (
+                (ref, number, ranges.count, shared, folder, scratch)
+                for number, ref in enumerate(ranges.texts)
+            ),
+        )
     )
 
 

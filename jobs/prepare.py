@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cluster import command, publishing, session, storage
+from cluster import command, publishing, session, sharing, storage
 from cluster.errors import SettingError, SwitchyardError
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
@@ -65,6 +65,7 @@ def prepare(settings: Prepare) -> dict[str, Any]:
     request = request_of(settings)
     session.connect()
     session.streaming_context()
+    say(sharing.claimed())
     session.require_everywhere(base(settings.source), "source")
     if settings.test_source is not None:
         session.require_everywhere(base(settings.test_source), "test-source")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster import sharing
 from jobs import selection, splits
 from jobs.classifier.text import Hashes, salted
 from jobs.key_files import KeyFile, read_range
@@ -62,9 +63,11 @@ class Ranges:
         self.count, self.classes = count, len(names)
         hashed = label_ids(names)
         order = np.argsort(hashed)
-        settle = ray.remote(num_cpus=1, num_returns=2)(_settle)
+        settle = ray.remote(num_cpus=sharing.TASK_CPUS, num_returns=2)(_settle)
         known = ray.put((list(files), hashed[order], order.astype(np.int32)))
-        settled = [settle.remote(known, r, len(names), seed, drop_conflicts) for r in range(count)]
+        settled = sharing.spread(
+            settle, ((known, r, len(names), seed, drop_conflicts) for r in range(count))
+        )
         self.texts = [ref for ref, _ in settled]
         summaries: list[Summary] = ray.get([ref for _, ref in settled])
         self.summary = Summary(
@@ -78,14 +81,14 @@ class Ranges:
         """The wanted order statistics of the free texts' salted ids."""
         import ray
 
-        bins = ray.remote(num_cpus=1)(_count_bins)
-        gather = ray.remote(num_cpus=1)(_members)
+        bins = ray.remote(num_cpus=sharing.TASK_CPUS)(_count_bins)
+        gather = ray.remote(num_cpus=sharing.TASK_CPUS)(_members)
 
         def count(now: Wanted, more: int) -> Ints:
-            return _added([bins.remote(ref, now, more) for ref in self.texts])
+            return _added(sharing.spread(bins, ((ref, now, more) for ref in self.texts)))
 
         def members(now: Wanted) -> tuple[Ints, Hashes]:
-            found = ray.get([gather.remote(ref, now) for ref in self.texts])
+            found = ray.get(sharing.spread(gather, ((ref, now) for ref in self.texts)))
             return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
         return selection.select(wanted, count, members)
@@ -94,10 +97,10 @@ class Ranges:
         """(int64 [classes, 3] distinct texts per class and split, reference to all SPECIALs)."""
         import ray
 
-        decide = ray.remote(num_cpus=1, num_returns=2)(_decide)
-        decided = [decide.remote(ref, cuts, self.classes) for ref in self.texts]
+        decide = ray.remote(num_cpus=sharing.TASK_CPUS, num_returns=2)(_decide)
+        decided = sharing.spread(decide, ((ref, cuts, self.classes) for ref in self.texts))
         counts = _added([ref for ref, _ in decided])
-        join = ray.remote(num_cpus=1)(_join)
+        join = ray.remote(num_cpus=sharing.TASK_CPUS)(_join)
         return counts, join.remote(*[ref for _, ref in decided])
 
 

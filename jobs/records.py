@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from cluster import storage
 from cluster.errors import DataError
+from jobs import passes
 from jobs.classifier.text import Hashes, hashes, normalise
 from jobs.data_settings import Columns
 from jobs.sources import BadFile, Part, Source, base, read_part
@@ -134,16 +135,13 @@ def dataset(source: Source) -> Any:
     import ray
 
     chunks = source.chunks()
-    return ray.data.range(len(chunks), override_num_blocks=len(chunks)).map_batches(
+    return passes.numbered(
+        len(chunks),
         _read_chunks,
-        batch_format="pyarrow",
-        batch_size=1,
-        fn_kwargs={
-            "uri": base(source.uri),
-            "kind": source.format,
-            "chunks": ray.put(chunks),
-            "schema": source.schema,
-        },
+        uri=base(source.uri),
+        kind=source.format,
+        chunks=ray.put(chunks),
+        schema=source.schema,
     )
 
 

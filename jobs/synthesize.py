@@ -14,6 +14,7 @@ from pydantic import Field
 
 from cluster import command, publishing, session, storage
 from cluster.storage import OutputUri
+from jobs import passes
 from jobs.desk import Desk
 
 ROWS_PER_FILE = 100_000
@@ -40,19 +41,12 @@ def synthesize(settings: Synthesize) -> dict[str, Any]:
     desk = Desk(settings.classes, settings.skew, settings.seed, settings.noise)
     session.connect()
     session.streaming_context()
-    import ray
-
     files = -(-settings.rows // ROWS_PER_FILE)
     with publishing.staging(settings.output, []) as folder:
         fs, path = storage.filesystem(folder)
         fs.create_dir(path, recursive=True)
         session.require_everywhere(folder, "output")
-        told = ray.data.range(files, override_num_blocks=files).map_batches(
-            _write_files,
-            batch_format="pyarrow",
-            batch_size=1,
-            fn_kwargs={"desk": desk, "rows": settings.rows, "folder": folder},
-        )
+        told = passes.numbered(files, _write_files, desk=desk, rows=settings.rows, folder=folder)
         written = sum(
             batch["rows"].to_numpy().sum()
             for batch in told.iter_batches(batch_format="pyarrow", batch_size=None)

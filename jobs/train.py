@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 
 from cluster import command, lease, publishing, resources, room, session, storage
 from cluster.errors import SettingError, StorageError
-from cluster.resources import Plan
+from cluster.resources import GpuChoice, Plan
+from cluster.session import say
 from cluster.storage import OutputUri
 from jobs import balance, bundles, estimate, trainer
 from jobs.classifier import bundle
@@ -53,10 +54,8 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     session.connect()
     session.streaming_context()
     session.require_everywhere(settings.data.uri, "data")
-    have = resources.capacity()
-    plan = resources.plan_workers(have, workers=settings.scaling.workers, gpu=settings.scaling.gpu)
     _say_balance(settings, prepared)
-    room.await_room(plan, have, limit=room.patience(have, settings.scaling.start_timeout))
+    plan = _plan(settings)
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
     for warning in ignored(settings, gpu=plan.gpu):
@@ -71,6 +70,8 @@ def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, 
     training = settings.training()
     _record(settings, prepared, plan)
     stores = trainer.token_stores(prepared, training)
+    # Others may have come while the texts were tokenized.
+    plan = _plan(settings, before=plan)
     fitted = trainer.fit(training, prepared, plan, settings.output, stores)
     try:
         with fitted.shelf.fetch(fitted.checkpoint) as folder:
@@ -85,6 +86,23 @@ def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, 
             f"on with --resume; the weights are kept in {fitted.shelf.uri}."
         ) from None
     return _summary(settings, plan, fitted, metrics)
+
+
+def _plan(settings: TrainCommand, before: Plan | None = None) -> Plan:
+    """A plan that has room now: `before`, or one of as many workers of its kind. Says what it
+    leaves where that is news."""
+    workers: int | None = settings.scaling.workers
+    gpu: GpuChoice = settings.scaling.gpu
+    if before is not None:
+        workers, gpu = before.workers, "yes" if before.gpu else "no"
+    plan, have = room.find(
+        lambda have: resources.plan_workers(have, workers=workers, gpu=gpu),
+        settings.scaling.start_timeout,
+        before,
+    )
+    if plan is not before:
+        say(room.claimed(plan, have))
+    return plan
 
 
 def _check(settings: TrainCommand, prepared: Prepared) -> None:

@@ -45,7 +45,7 @@ def make_config(
         # A replica that goes waits 30 s for the front to learn of it, and then for its requests.
         "graceful_shutdown_timeout_s": 30 + endpoint.limits.body_s + endpoint.limits.answer_s,
         "health_check_period_s": 10,
-        "ray_actor_options": {"num_gpus": 1} if gpu else {"num_cpus": 1},
+        "ray_actor_options": {"num_gpus": 1} if gpu else {"num_cpus": resources.REPLICA_CPUS},
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,
             # No initial_replicas: Serve would go back to them at every change of the config.
@@ -93,6 +93,14 @@ def _surge(most: int, have: resources.Capacity | None) -> int:
     if have is None:
         return SURGE_PERCENT
     return SURGE_PERCENT if int(have.gpus if have.gpus >= 1 else have.cpus) > most else 0
+
+
+def left_for_jobs(most: int, have: resources.Capacity) -> str:
+    """What `most` replicas on CPUs leave of a cluster, in words; nothing to say of GPUs."""
+    if have.gpus >= 1:
+        return ""
+    left = max(0.0, have.cpus - most * resources.REPLICA_CPUS)
+    return f", at most {most * resources.REPLICA_CPUS:g} of {have.cpus:g} CPUs: {left:g} for jobs"
 
 
 def user_config(config: dict[str, Any]) -> dict[str, Any]:

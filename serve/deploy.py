@@ -26,7 +26,7 @@ from cluster.session import say
 from cluster.storage import Uri
 from jobs.classifier import bundle
 from serve import origin, running
-from serve.config import as_yaml, make_config
+from serve.config import as_yaml, left_for_jobs, make_config
 from serve.feedback import require_writable
 from serve.keyring import hash_key, read_keys
 from serve.models import version_of
@@ -87,12 +87,13 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     if before is not None and settings.threads is None:
         # The cluster may have grown; other threads would restart every replica.
         settings = settings.model_copy(update={"threads": before[0].get("threads")})
-    config = config_of(settings, live, resources.capacity(), code)
+    have = resources.capacity()
+    config = config_of(settings, live, have, code)
     running.apply(config)
     running.require_model(lambda: _wanted(settings, live))
     written = storage.normal_uri(f"{code.removesuffix('.zip')}-{settings.port}.yaml")
     storage.write_bytes(written, as_yaml(config).encode())
-    result = {**_summary(settings, config, made, version), "config_file": written}
+    result = {**_summary(settings, config, have, made, version), "config_file": written}
     print(f"The same again: serve deploy {written}")
     if not joined:
         _stay()
@@ -246,7 +247,11 @@ def _require_port_or_ours(settings: Deploy) -> None:
 
 
 def _summary(
-    settings: Deploy, config: dict[str, Any], made: str | None, version: str | None
+    settings: Deploy,
+    config: dict[str, Any],
+    have: resources.Capacity,
+    made: str | None,
+    version: str | None,
 ) -> dict[str, Any]:
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     url = f"http://{shown}:{settings.port}"
@@ -255,7 +260,10 @@ def _summary(
     if version is not None:
         print(f"Model      {settings.name}, version {version}")
     print(f"Page       {url}/")
-    print(f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}")
+    print(
+        f"Replicas   {scaling['min_replicas']} to {scaling['max_replicas']}"
+        f"{left_for_jobs(scaling['max_replicas'], have)}"
+    )
     asked = settings.autoscaling.max_replicas
     if asked is None or scaling["max_replicas"] < asked:
         say("More replicas than that have no room on the cluster.")

@@ -12,11 +12,12 @@ with python -m tuning.analyze --experiment OUTPUT, also while the search runs.
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
-from cluster import command, lease, publishing, resources, room, session
+from cluster import command, lease, publishing, room, session
 from cluster.errors import SettingError, StorageError, SwitchyardError
 from cluster.resources import Plan
 from cluster.session import say
@@ -113,11 +114,15 @@ def search(settings: SearchCommand) -> dict[str, Any]:
     session.connect()
     session.streaming_context()
     session.require_everywhere(settings.data.uri, "data")
-    have = resources.capacity()
-    plan, at_once = plan_trials(
-        have, workers=training.scaling.workers, gpu=training.scaling.gpu, at_once=settings.at_once
+    plan_for = partial(
+        plan_trials,
+        workers=training.scaling.workers,
+        gpu=training.scaling.gpu,
+        at_once=settings.at_once,
     )
-    room.await_room(plan, have, limit=room.patience(have, training.scaling.start_timeout))
+    plan, have = room.find(lambda have: plan_for(have)[0], training.scaling.start_timeout)
+    at_once = plan_for(have)[1]
+    say(room.claimed(plan, have, at_once))
     for warning in ignored(training, gpu=plan.gpu):
         say(f"warning: {warning}")
     with lease.held(settings.output, "output"):

@@ -201,7 +201,7 @@ def test_a_run_that_finds_no_room_says_so_within_a_minute(
         ray.kill(holder)
     seconds = time.monotonic() - began
     assert seconds < 60
-    assert "no room for 1 worker of 1 CPUs" in str(refused.value)
+    assert "no room for 1 worker of 0.5 CPUs" in str(refused.value)
     assert "has 2 CPUs and 0 GPUs on 1 node, of which 0 CPUs are free" in str(refused.value)
     assert "Waiting up to 30 s for room for 1 worker" in capfd.readouterr().err
     assert not run.output.exists()

@@ -18,7 +18,7 @@ def plan(have: Capacity, workers: int | None = None, at_once: int | None = None)
 
 def test_on_two_cpus_one_trial_runs_as_jobs_train_would() -> None:
     found, at_once = plan(capacity((2, 0)))
-    assert (found.workers, found.threads, found.cpus_per_worker, at_once) == (1, 2, 1.0, 1)
+    assert (found.workers, found.threads, found.cpus_per_worker, at_once) == (1, 2, 0.5, 1)
 
 
 @pytest.mark.parametrize(

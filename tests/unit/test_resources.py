@@ -5,28 +5,35 @@ import itertools
 import pytest
 
 from cluster.errors import ResourceError
-from cluster.resources import Capacity, GpuChoice, Plan, plan_workers
+from cluster.resources import (
+    REPLICA_CPUS,
+    TASK_CPUS,
+    Capacity,
+    GpuChoice,
+    Plan,
+    plan_workers,
+)
 
 
 @pytest.mark.parametrize(
     ("have", "workers", "gpu", "plan"),
     [
-        # cpus, gpus, nodes; asked; (workers, gpu, CPUs of each, threads of each, CPUs for data)
-        (Capacity(2, 0, 1), None, "auto", Plan(1, False, 1.0, 2, 1.0)),
-        (Capacity(2, 0, 1), 1, "auto", Plan(1, False, 1.0, 2, 1.0)),
+        # cpus, gpus, nodes; asked; (workers, gpu, CPUs of each, threads of each, CPUs left)
+        (Capacity(2, 0, 1), None, "auto", Plan(1, False, 0.5, 2, 1.5)),
+        (Capacity(2, 0, 1), 1, "auto", Plan(1, False, 0.5, 2, 1.5)),
         (Capacity(2, 0, 1), 2, "auto", Plan(2, False, 0.5, 1, 1.0)),
         (Capacity(1, 0, 1), None, "auto", Plan(1, False, 0.5, 1, 0.5)),
-        (Capacity(8, 0, 1), None, "auto", Plan(1, False, 7.0, 8, 1.0)),
-        (Capacity(8, 0, 1), 3, "auto", Plan(3, False, 2.0, 2, 1.0)),
-        (Capacity(8, 0, 2), None, "auto", Plan(2, False, 3.0, 4, 1.0)),
-        (Capacity(16, 0, 4), None, "no", Plan(4, False, 3.0, 4, 1.0)),
+        (Capacity(8, 0, 1), None, "auto", Plan(1, False, 6.0, 8, 2.0)),
+        (Capacity(8, 0, 1), 3, "auto", Plan(3, False, 2.0, 2, 2.0)),
+        (Capacity(8, 0, 2), None, "auto", Plan(2, False, 3.0, 4, 2.0)),
+        (Capacity(16, 0, 4), None, "no", Plan(4, False, 3.0, 4, 4.0)),
         (Capacity(2, 0, 4), None, "auto", Plan(2, False, 0.5, 1, 1.0)),
-        (Capacity(8, 1, 1), None, "auto", Plan(1, True, 7.0, 7, 1.0)),
-        (Capacity(16, 4, 1), None, "auto", Plan(4, True, 3.0, 3, 1.0)),
-        (Capacity(16, 4, 1), 2, "yes", Plan(2, True, 7.0, 7, 1.0)),
-        (Capacity(16, 4, 1), None, "no", Plan(1, False, 15.0, 16, 1.0)),
+        (Capacity(8, 1, 1), None, "auto", Plan(1, True, 6.0, 6, 2.0)),
+        (Capacity(16, 4, 1), None, "auto", Plan(4, True, 3.0, 3, 4.0)),
+        (Capacity(16, 4, 1), 2, "yes", Plan(2, True, 7.0, 7, 2.0)),
+        (Capacity(16, 4, 1), None, "no", Plan(1, False, 14.0, 16, 2.0)),
         (Capacity(2, 4, 1), None, "auto", Plan(4, True, 0.25, 1, 1.0)),
-        (Capacity(8, 0.5, 1), None, "auto", Plan(1, False, 7.0, 8, 1.0)),
+        (Capacity(8, 0.5, 1), None, "auto", Plan(1, False, 6.0, 8, 2.0)),
     ],
 )
 def test_a_plan_follows_from_what_there_is_and_what_is_asked(
@@ -41,7 +48,7 @@ def test_a_plan_never_claims_more_than_the_cluster_has() -> None:
         for workers in [None, *range(1, (gpus or cpus) + 1)]:
             plan = plan_workers(have, workers=workers, gpu="auto")
             assert plan.workers == workers or workers is None
-            claimed = plan.workers * plan.cpus_per_worker + plan.data_cpus
+            claimed = plan.workers * plan.cpus_per_worker + plan.left_cpus
             assert claimed <= cpus + 1e-9, (have, plan)
             assert plan.cpus_per_worker > 0
             assert plan.threads >= 1
@@ -153,18 +160,23 @@ def test_a_node_that_an_autoscaler_has_yet_to_add_is_asked_for_one_cpu_a_worker(
 @pytest.mark.parametrize(
     ("have", "workers", "gpu", "claim"),
     [
-        # An endpoint holds two of eight CPUs: the rest is claimed, threads stay as they are.
-        (Capacity(8, 0, 1, sizes=((8, 0),), free=((6, 0),)), None, "no", 6.0),
-        (Capacity(8, 0, 1, sizes=((8, 0),), free=((8, 0),)), None, "no", 7.0),
+        # An endpoint holds two of eight CPUs: what is free but for a task is claimed, and threads
+        # stay as they are.
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((6, 0),)), None, "no", 5.0),
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((8, 0),)), None, "no", 6.0),
         (Capacity(8, 0, 2, sizes=((4, 0), (4, 0)), free=((4, 0), (1, 0))), 2, "no", 2.0),
-        (Capacity(16, 4, 1, sizes=((16, 4),), free=((6, 4),)), 2, "yes", 3.0),
-        # Less than a CPU is left: that is waited for, and not divided.
-        (Capacity(2, 0, 1, sizes=((2, 0),), free=((0, 0),)), None, "no", 1.0),
-        (Capacity(8, 0, 1, sizes=((8, 0),), free=((0.5, 0),)), None, "no", 7.0),
-        (Capacity(2, 0, 1, sizes=((2, 0),), free=((1, 0),)), 2, "no", 0.5),
+        (Capacity(16, 4, 1, sizes=((16, 4),), free=((6, 4),)), 2, "yes", 2.0),
+        # One CPU is left, or three quarters of one: a part of it is claimed.
+        (Capacity(2, 0, 1, sizes=((2, 0),), free=((1, 0),)), None, "no", 0.5),
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((1, 0),)), None, "no", 0.5),
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((0.75, 0),)), None, "no", 0.25),
+        (Capacity(2, 0, 1, sizes=((2, 0),), free=((1, 0),)), 2, "no", 0.25),
+        # Less is left: that is waited for.
+        (Capacity(2, 0, 1, sizes=((2, 0),), free=((0, 0),)), None, "no", 0.5),
+        (Capacity(8, 0, 1, sizes=((8, 0),), free=((0.5, 0),)), None, "no", 6.0),
     ],
 )
-def test_workers_claim_what_others_leave_as_long_as_that_is_a_cpu_each(
+def test_workers_claim_what_others_leave_but_for_a_task(
     have: Capacity, workers: int | None, gpu: GpuChoice, claim: float
 ) -> None:
     plan = plan_workers(have, workers=workers, gpu=gpu)
@@ -172,3 +184,19 @@ def test_workers_claim_what_others_leave_as_long_as_that_is_a_cpu_each(
     whole = plan_workers(Capacity(have.cpus, have.gpus, have.nodes), workers=workers, gpu=gpu)
     assert plan.workers == whole.workers
     assert plan.gpu or plan.threads == whole.threads
+
+
+@pytest.mark.parametrize("cpus", [2, 3, 4, 8, 64])
+def test_a_replica_and_a_task_of_another_job_find_room_beside_a_worker_whoever_comes_first(
+    cpus: int,
+) -> None:
+    first = plan_workers(Capacity(cpus, 0, 1), workers=1, gpu="no")
+    assert first.left_cpus >= REPLICA_CPUS + TASK_CPUS
+    left = cpus - REPLICA_CPUS
+    have = Capacity(cpus, 0, 1, sizes=((cpus, 0),), free=((left, 0),))
+    second = plan_workers(have, workers=1, gpu="no")
+    assert second.left_cpus == left - second.cpus_per_worker >= TASK_CPUS
+    # And a second job beside both of them, in what the first one leaves.
+    have = Capacity(cpus, 0, 1, sizes=((cpus, 0),), free=((second.left_cpus, 0),))
+    third = plan_workers(have, workers=1, gpu="no")
+    assert third.cpus_per_worker <= second.left_cpus
