@@ -14,7 +14,7 @@ import yaml
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
-from cluster import command, growth, haproxy, registry, session, storage
+from cluster import command, haproxy, registry, session, storage
 from cluster.resources import Capacity
 from serve import deploy
 from serve.config import as_yaml
@@ -96,6 +96,24 @@ def test_what_the_schema_does_not_know_is_an_error(spoil: Callable[[Any], Any]) 
     assert crds.errors(spoilt) != []
 
 
+def test_parts_that_kuberay_s_schemas_describe_too_are_held_to_them(objects: list[Object]) -> None:
+    """The nightly pod as a submitter's, the policies as those of a RayCluster."""
+    cron, job = one(objects, "CronJob"), copy.deepcopy(one(objects, "RayJob", "train"))
+    job["spec"]["submitterPodTemplate"] = cron["spec"]["jobTemplate"]["spec"]["template"]
+    assert crds.errors(job) == []
+    cluster = copy.deepcopy(one(objects, "RayCluster"))
+    policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
+    for each in policies:
+        rules = {f"{side}Rules": each["spec"].get(side, []) for side in ("ingress", "egress")}
+        cluster["spec"]["networkPolicy"] = {"head": rules}
+        assert crds.errors(cluster) == [], each["metadata"]["name"]
+        assert set(each["spec"]) <= {"podSelector", "policyTypes", "ingress", "egress"}
+    spoilt = copy.deepcopy(one(policies, "NetworkPolicy", "clients"))["spec"]["ingress"]
+    spoilt[0]["from"][0]["namespaces"] = {}
+    cluster["spec"]["networkPolicy"] = {"head": {"ingressRules": spoilt}}
+    assert crds.errors(cluster) != []
+
+
 def test_kubernetes_own_schemas_take_the_others(objects: list[Object]) -> None:
     kubernetes_validate = pytest.importorskip(
         "kubernetes_validate", reason="Kubernetes' schemas (kubernetes-validate) are not installed"
@@ -160,42 +178,6 @@ def test_every_node_has_the_environment_that_the_code_counts_on(objects: list[Ob
     for name, _, template in ray_pods(objects):
         has = {each["name"]: each["value"] for each in template["spec"]["containers"][0]["env"]}
         assert {key: has.get(key) for key in wanted} == wanted, name
-
-
-def test_jobs_are_told_what_the_groups_of_workers_can_grow_to(objects: list[Object]) -> None:
-    spec = one(objects, "RayCluster")["spec"]
-    nodes = []
-    for group in spec["workerGroupSpecs"]:
-        assert group["minReplicas"] == group["replicas"] == 0, "workers come from zero"
-        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        shape = float(limits["cpu"]), float(limits.get("nvidia.com/gpu", 0))
-        nodes += [shape] * group["maxReplicas"]
-    for name, _, template in ray_pods([one(objects, "RayCluster")]):
-        has = {each["name"]: each["value"] for each in template["spec"]["containers"][0]["env"]}
-        assert sorted(growth.nodes_at_most(has)) == sorted(nodes), name
-
-
-def test_the_endpoint_has_a_pod_for_every_replica_that_serve_may_ask_for(
-    objects: list[Object],
-) -> None:
-    service = one(objects, "RayService")["spec"]
-    (group,) = service["rayClusterConfig"]["workerGroupSpecs"]
-    (application,) = yaml.safe_load(service["serveConfigV2"])["applications"]
-    (replica,) = application["deployments"]
-    scaling, limits = replica["autoscaling_config"], group["template"]["spec"]["containers"][0]
-    limits = limits["resources"]["limits"]
-    assert group["minReplicas"] == scaling["min_replicas"]
-    assert group["maxReplicas"] == scaling["max_replicas"]
-    assert group["rayStartParams"]["num-cpus"] == "1"
-    gpus = replica["ray_actor_options"].get("num_gpus", 0)
-    assert int(limits.get("nvidia.com/gpu", 0)) == gpus
-    assert application["args"]["threads"] == int(limits["cpu"])
-    spread = group["template"]["spec"]["topologySpreadConstraints"]
-    assert "kubernetes.io/hostname" in [each["topologyKey"] for each in spread]
-    for each in spread:
-        assert each["labelSelector"]["matchLabels"].items() <= {
-            **group["template"]["metadata"]["labels"], "ray.io/node-type": "worker"
-        }.items()  # fmt: skip
 
 
 def test_the_versions_are_those_of_this_repository(objects: list[Object]) -> None:
