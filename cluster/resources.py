@@ -5,9 +5,11 @@ nothing of what the workers do.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster import growth
 from cluster.errors import ResourceError
 
 GpuChoice = Literal["auto", "yes", "no"]
@@ -51,9 +53,18 @@ class Plan:
 def capacity() -> Capacity:
     """What the connected cluster can have at most."""
     import ray
-    from ray._private.state import state  # the only source of the autoscaler's limits in 2.60
+    from ray._private.state import state  # where a managed Ray's autoscaler says its limits
 
     now = ray.cluster_resources()
+    if grown := growth.nodes_at_most(os.environ):
+        cpus, gpus = (sum(node[kind] for node in grown) for kind in (0, 1))
+        return Capacity(
+            cpus=max(now.get("CPU", 0.0), cpus),
+            gpus=max(now.get("GPU", 0.0), gpus),
+            nodes=len(grown),
+            autoscaling=True,
+            sizes=grown,
+        )
     most = state.get_max_resources_from_cluster_config() or {}
     sizes = tuple(
         (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
@@ -141,9 +152,9 @@ def _for_others(cpus: float, count: int) -> float:
 def _that_fits(have: Capacity, count: int, share: float, use_gpu: bool) -> float:
     """The largest claim up to `share` with which `count` workers find room on the nodes.
 
-    Nodes that an autoscaler has yet to add are of unknown size: there a worker claims one CPU.
+    Where an autoscaler has yet to add nodes of unknown size, a worker claims one CPU.
     """
-    if have.autoscaling:
+    if have.autoscaling and not have.sizes:
         return min(share, 1.0)
     while have.sizes and share > 0.01 and _slots(have.sizes, share, use_gpu) < count:
         share = share - 1 if share > 1 else share / 2
