@@ -51,4 +51,12 @@ SLOW = (
         "tests/integration/test_search.py",
     ),
     slow("jobs beside an endpoint", 6, "tests/end_to_end/test_side_by_side.py"),
+    slow("commands of the manifests", 8, "tests/end_to_end/test_manifests.py"),
+    slow(
+        "watched and kept safe",
+        8,
+        "tests/end_to_end/test_watched.py",
+        "tests/end_to_end/test_safe.py",
+        "tests/integration/test_pulse.py",
+    ),
 )

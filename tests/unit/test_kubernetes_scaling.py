@@ -9,7 +9,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 )
 
 from cluster import growth
-from cluster.resources import Capacity, plan_workers
+from cluster.resources import TASK_CPUS, Capacity, plan_workers
 from tests.unit.manifests import OVERLAYS, Object, one, ray_clusters, ray_pods, rendered
 
 MOST = {"cpu-trial": {"cpus": (1, 2, 0)}, "gpu": {"cpus": (4, 8, 0), "gpus": (4, 8, 1)}}
@@ -63,7 +63,7 @@ def test_jobs_are_told_what_the_groups_of_workers_can_grow_to(objects: list[Obje
     )
     plan = plan_workers(have, workers=None, gpu="auto")
     assert plan.gpu == (have.gpus > 0)
-    assert plan.cpus_per_worker >= 1
+    assert plan.cpus_per_worker >= TASK_CPUS
 
 
 def test_idle_workers_go_within_minutes(objects: list[Object]) -> None:
