@@ -245,7 +245,7 @@ def test_a_port_that_was_asked_for_and_is_in_use_is_refused() -> None:
     assert raylets.dashboard_port(port) == port
 
 
-def test_every_node_has_a_log_of_its_own_and_no_path_of_this_process(
+def test_every_node_has_a_log_and_ports_of_its_own_and_no_path_of_this_process(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[dict[str, Any]] = []
@@ -255,6 +255,8 @@ def test_every_node_has_a_log_of_its_own_and_no_path_of_this_process(
     for name in ("head", "node-1"):
         raylets.launch(here, name, [])
     assert sorted(path.name for path in here.glob("*.log")) == ["head.log", "node-1.log"]
+    for port in ("METRICS_PORT", "STATS_PORT"):  # of their fronts; Ray itself parts the files
+        assert len({kept["env"][f"RAY_SERVE_HAPROXY_{port}"] for kept in started}) == 2
     for kept in started:
         environment = kept["env"]
         assert "RAY_ADDRESS" not in environment
