@@ -9,7 +9,6 @@ A command prints what a person wants to read, and as its last line on standard o
 object. Exit codes: 0 done, 1 an internal failure, 2 a user's mistake, 3 a gate that said no.
 """
 
-import argparse
 import difflib
 import json
 import os
@@ -17,10 +16,8 @@ import select
 import sys
 import tomllib
 import traceback
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -32,10 +29,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from cluster.errors import SettingError, user_error_in
+from cluster.flags import Flag, flags_of, is_list, is_optional, make_parser
 
 ENVIRONMENT_PREFIX = "SWITCHYARD_"
 S = TypeVar("S", bound="Settings")
@@ -63,24 +60,7 @@ class Settings(BaseModel):
         """Flags, the environment and TOML have no null: where None is allowed, `none` means it."""
         if value != "none" or info.field_name is None:
             return value
-        return None if _is_optional(cls.model_fields[info.field_name].annotation) else value
-
-
-@dataclass(frozen=True)
-class _Flag:
-    """One leaf of a settings model: its dotted key and how it is written on a command line.
-
-    `group` is the key of its group where that alone stands for it, and empty elsewhere.
-    """
-
-    key: str
-    field: FieldInfo
-    group: str = ""
-
-    @property
-    def name(self) -> str:
-        word = self.group or self.key
-        return word if "." in word else word.replace("_", "-")
+        return None if is_optional(cls.model_fields[info.field_name].annotation) else value
 
 
 READER_LEFT = 141  # what a shell says of a program that SIGPIPE ended
@@ -148,8 +128,8 @@ def parse(
     environment: Mapping[str, str] | None = None,
 ) -> S:
     """Settings from TOML, environment and flags; raises SettingError with one clear sentence."""
-    flags = list(_flags(settings_type))
-    given = vars(_parser(flags, program, summary).parse_args(list(argv)))
+    flags = list(flags_of(settings_type))
+    given = vars(make_parser(flags, program, summary).parse_args(list(argv)))
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     config = given.pop("config")
@@ -167,7 +147,7 @@ def build(settings_type: type[S], values: Mapping[str, Any]) -> S:
     try:
         return settings_type.model_validate(values)
     except ValidationError as error:
-        flags = {key: f for f in _flags(settings_type) for key in (f.key, f.group) if key}
+        flags = {key: f for f in flags_of(settings_type) for key in (f.key, f.group) if key}
         raise SettingError(" ".join(_sentence(e, flags) for e in error.errors()[:3])) from None
 
 
@@ -181,79 +161,6 @@ def dotted(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[_Flag]:
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _flags(field.annotation, f"{prefix}{name}.")
-        else:
-            alone = name == getattr(model, "alone", "")
-            yield _Flag(prefix + name, field, prefix.rstrip(".") if alone else "")
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises our error instead of printing its usage, and suggests what was meant."""
-
-    known: Sequence[str] = ()
-
-    def error(self, message: str) -> NoReturn:
-        unknown = [w for w in message.split() if w.startswith("--")]
-        if message.startswith("unrecognized arguments") and unknown:
-            word = unknown[0].split("=")[0]
-            near = difflib.get_close_matches(word, self.known, n=3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"See {self.prog} --help."
-            raise SettingError(f"{word} is not a setting of {self.prog}. {hint}")
-        raise SettingError(f"{message}. See {self.prog} --help.")
-
-
-def _parser(flags: Sequence[_Flag], program: str, summary: str) -> _Parser:
-    parser = _Parser(
-        prog=f"python -m {program}",
-        description=summary,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Settings, weakest to strongest: defaults, --config TOML, SWITCHYARD_GROUP__KEY, "
-        "flags.",
-    )
-    parser.known = [f"--{flag.name}" for flag in flags]
-    parser.add_argument("--config", metavar="FILE.toml", help="settings from a TOML file")
-    for flag in flags:
-        names = list(dict.fromkeys([f"--{flag.name}", f"--{flag.key}"]))
-        options: dict[str, Any] = {"dest": flag.key, "help": _help(flag.field), "default": None}
-        if flag.field.annotation is bool:
-            options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
-        else:
-            options["metavar"] = _metavar(flag.field)
-            options["action"] = "append" if _is_list(flag.field.annotation) else "store"
-        parser.add_argument(*names, **options)
-    return parser
-
-
-def _metavar(field: FieldInfo) -> str:
-    for kind in (field.annotation, *typing.get_args(field.annotation)):
-        if typing.get_origin(kind) is typing.Literal:
-            return "|".join(str(choice) for choice in typing.get_args(kind))
-    return "VALUE"
-
-
-def _help(field: FieldInfo) -> str:
-    text = (field.description or "").replace("%", "%%")
-    if field.is_required():
-        return f"{text} (required)"
-    default = field.get_default(call_default_factory=True)
-    if isinstance(default, tuple):
-        default = " ".join(default)
-    return f"{text} (default: {'none' if default is None else default})"
-
-
-def _is_list(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (list, tuple)
-
-
-def _is_optional(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation)
-    return origin in (typing.Union, types.UnionType) and type(None) in typing.get_args(annotation)
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -274,16 +181,16 @@ def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) ->
         if parts[0] not in model.model_fields:
             print(f"warning: {name} is not a setting of this command: ignored.", file=sys.stderr)
             continue
-        leaf = next((f for f in _flags(model) if ".".join(parts) in (f.key, f.group)), None)
+        leaf = next((f for f in flags_of(model) if ".".join(parts) in (f.key, f.group)), None)
         parts = leaf.key.split(".") if leaf is not None else parts
-        as_list = leaf is not None and _is_list(leaf.field.annotation)
+        as_list = leaf is not None and is_list(leaf.field.annotation)
         _merge(values, _nested(parts, text.split(os.pathsep) if as_list else text))
     return values
 
 
 def _spelled_out(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """`data = "X"` as `data.uri = "X"`, so that stronger sources add to it, not replace it."""
-    keys = {flag.group: flag.key for flag in _flags(model) if flag.group}
+    keys = {flag.group: flag.key for flag in flags_of(model) if flag.group}
     spelled: dict[str, Any] = {}
     for name, value in values.items():
         alone = name in keys and not isinstance(value, Mapping)
@@ -305,7 +212,7 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _sentence(error: ErrorDetails, flags: Mapping[str, _Flag]) -> str:
+def _sentence(error: ErrorDetails, flags: Mapping[str, Flag]) -> str:
     parts = [str(part) for part in error["loc"] if isinstance(part, str)]
     key = ".".join(parts)
     flag = next(

@@ -1,7 +1,8 @@
-"""A Ray cluster on this machine, of one or several nodes: up, status, down.
+"""A Ray cluster on this machine, of one or several nodes: up, status, logs, down.
 
-    python -m cluster.local up --nodes 1
+    python -m cluster.local up --nodes 3 --cpus-per-node 2
     python -m cluster.local status
+    python -m cluster.local logs --job raysubmit_…
     python -m cluster.local down
 
 Token authentication is on and everything listens on loopback. What runs is written down in
@@ -10,19 +11,17 @@ other. Knows nothing of the jobs that run.
 """
 
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from cluster import command, haproxy, raylets, state
+from cluster import command, haproxy, logs, members, overview, raylets, state
 from cluster.errors import SettingError
-from cluster.session import LOOPBACK, say
+from cluster.session import say
 
 
 class Up(command.Settings):
@@ -37,12 +36,23 @@ class Up(command.Settings):
     )
 
 
+class Logs(command.Settings):
+    """Settings of `logs`; without any of the three it is said which there are."""
+
+    node: str | None = Field(None, description="number of a node whose log is shown; 0: the head")
+    job: str | None = Field(None, description="id of a job whose log is shown, or how it begins")
+    endpoint: str | None = Field(
+        None, description="name of a log of Ray Serve that is shown, or how it begins"
+    )
+    lines: int = Field(50, ge=1, description="how many of its last lines are shown")
+
+
 class Nothing(command.Settings):
     """Settings of `status` and `down`: none."""
 
 
 def up(settings: Up) -> dict[str, Any]:
-    """Starts the cluster, or reports the one that is up already."""
+    """Starts the cluster, or what is missing of the one that is up already."""
     written = state.read_state()
     if written is not None and state.answers(written):
         for key in ("nodes", "cpus_per_node"):
@@ -53,16 +63,18 @@ def up(settings: Up) -> dict[str, Any]:
                     "cluster.local down."
                 )
         say("The cluster is up already.")
+        members.complete(written)
         return _summary(written)
     if written is not None:
         raylets.end(written["temp"])
-    written = _start(settings)
+    written = _new(settings)
+    members.begin(written)
     _print_how(written)
     return _summary(written)
 
 
 def down(_: Nothing) -> dict[str, Any]:
-    """Ends every process that `up` started."""
+    """Ends every process that `up` started, also of a cluster that has died or is half up."""
     written = state.read_state()
     if written is None:
         say("No cluster was started from this folder.")
@@ -74,62 +86,56 @@ def down(_: Nothing) -> dict[str, Any]:
 
 
 def status(_: Nothing) -> dict[str, Any]:
-    """Nodes and resources, as the cluster itself says."""
+    """Nodes, jobs and endpoints, as the cluster itself says."""
     written = state.read_state()
     if written is None or not state.answers(written):
         say("No cluster is up. Start one: python -m cluster.local up")
         return {"up": False}
-    reply = state.get(written, "/api/cluster_status?format=1")
-    if isinstance(reply, dict):
-        print(reply.get("data", {}).get("clusterStatus", ""))
+    found = overview.overview(written)
+    print(overview.as_text(found, written["nodes"]))
     _print_how(written)
-    return _summary(written)
+    return _summary(written) | found
 
 
-def _start(settings: Up) -> dict[str, Any]:
+def show_logs(settings: Logs) -> dict[str, Any]:
+    """Where nodes, jobs and endpoints write, or the end of one log."""
+    written = state.read_state()
+    if written is None:
+        say("No cluster was started from this folder, and `down` removes the logs of one.")
+        return {"logs": None}
+    places = {
+        "node": logs.of_nodes(written),
+        "job": logs.of_jobs(written),
+        "endpoint": logs.of_endpoints(written),
+    }
+    asked = {key: getattr(settings, key) for key in places if getattr(settings, key) is not None}
+    if len(asked) > 1:
+        raise SettingError(f"Give one of --{' and --'.join(asked)}: one log is shown at a time.")
+    for key, value in asked.items():
+        path = logs.find(places[key], key, value)
+        print(logs.tail(path, settings.lines))
+        return {"log": str(path)}
+    for key, found in places.items():
+        print(f"{key.capitalize()}s" + ("" if found else "   none"))
+        for name, path in found.items():
+            print(f"  --{key} {name}  {path}")
+    print(f"All of them: {logs.folder(written)}")
+    return {"logs": {key: {n: str(p) for n, p in found.items()} for key, found in places.items()}}
+
+
+def _new(settings: Up) -> dict[str, Any]:
+    """What is written down of a cluster that is about to start."""
     token = raylets.ensure_token()
     identity = hashlib.sha256(f"{Path.cwd()}{time.time()}".encode()).hexdigest()[:8]
-    # Short: sockets below it have 107 bytes for their path. Ray opens its own folder to everybody,
-    # with logs and control sockets in it; the one around it is for this user alone.
-    temp = Path("/tmp") / f"sy-{identity}" / "r"
-    temp.parent.mkdir(mode=0o700)
-    temp.mkdir()
     dashboard_port = raylets.dashboard_port(settings.dashboard_port)
-    written: dict[str, Any] = {
+    return {
         "address": f"127.0.0.1:{haproxy.free_port()}",
         "dashboard": f"http://127.0.0.1:{dashboard_port}",
-        "temp": str(temp),
+        "temp": f"/tmp/sy-{identity}/r",  # short: sockets below it have 107 bytes for their path
         "nodes": settings.nodes,
         "cpus_per_node": settings.cpus_per_node,
         "token": str(token) if token else None,
     }
-    state.state_file().parent.mkdir(exist_ok=True)
-    state.state_file().write_text(json.dumps(written, indent=1) + "\n")
-    cpus = [] if settings.cpus_per_node is None else [f"--num-cpus={settings.cpus_per_node}"]
-    agents = [haproxy.free_port() for _ in range(settings.nodes)]
-    loopback = LOOPBACK if settings.nodes == 1 else {}
-    common = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *cpus]
-    head = ["--head", f"--port={written['address'].split(':')[1]}", f"--temp-dir={temp}"]
-    head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
-    try:
-        for number, agent in enumerate(agents):
-            joins = [f"--address={written['address']}"] if number else head
-            own = f"--dashboard-agent-listen-port={agent}"
-            raylets.launch(temp, f"node-{number}", [*joins, own, *common], loopback)
-            # One after the other: what they look for free ports with knows nothing of the others.
-            there = partial(_has_nodes, written, number + 1)
-            raylets.wait(there, temp, f"node {number + 1}")
-        # Jobs are taken by an agent of their own process, which comes up last.
-        raylets.wait(lambda: all(map(state.agent_answers, agents)), temp, "the job agents")
-    except BaseException:
-        raylets.end(str(temp), keep_logs=True)
-        state.state_file().unlink(missing_ok=True)
-        raise
-    return written
-
-
-def _has_nodes(written: dict[str, Any], count: int) -> bool:
-    return state.answers(written) and state.alive_nodes(written) >= count
 
 
 def _summary(written: dict[str, Any]) -> dict[str, Any]:
@@ -147,15 +153,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     verbs: dict[str, tuple[type[command.Settings], Callable[[Any], dict[str, Any]]]] = {
         "up": (Up, up),
-        "down": (Nothing, down),
         "status": (Nothing, status),
+        "logs": (Logs, show_logs),
+        "down": (Nothing, down),
     }
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help"):
         print(__doc__)
         sys.exit(0)
     if verb not in verbs:
-        print(f"cluster.local: {verb!r} is not one of up, status, down.", file=sys.stderr)
+        print(f"cluster.local: {verb!r} is not one of {', '.join(verbs)}.", file=sys.stderr)
         sys.exit(2)
     settings, action = verbs[verb]
     command.run(

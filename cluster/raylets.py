@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,30 +20,43 @@ import psutil
 from cluster import haproxy
 from cluster.errors import ResourceError, SwitchyardError
 from cluster.haproxy import MARK, free_port
-from cluster.session import COMMON_ENVIRONMENT, SERVE_ENVIRONMENT
+from cluster.session import COMMON_ENVIRONMENT, LOOPBACK, SERVE_ENVIRONMENT
 
 START_LIMIT_S = 120
 STOP_LIMIT_S = 8
+TERMINATE_LIMIT_S = 5
 SETTLE_S = 5
+# `ray start` refuses to join a second node to a cluster that keeps to loopback, and else takes the
+# machine's own address in place of 127.0.0.1. Here only the refusal is taken away: what this
+# process starts has the environment of the others, and listens where they do.
+_JOIN = """
+from ray._private import ray_constants, services
+services.get_node_ip_address = lambda address=None: "127.0.0.1"
+ray_constants.ENABLE_RAY_CLUSTER = True
+from ray.scripts.scripts import main
+main()
+"""
+_STARTER = "ray.scripts.scripts"  # in the command line of whatever starts a node
 
 
-def launch(
-    temp: Path, name: str, arguments: Sequence[str], more: Mapping[str, str] | None = None
-) -> None:
+def launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
     """Starts `ray start --block` on its own, with this interpreter first on the path: a job's
     `python` is whatever comes first there."""
     bin_folder = str(Path(sys.executable).parent)
-    environment = {**os.environ, **COMMON_ENVIRONMENT, **SERVE_ENVIRONMENT, **(more or {})}
+    environment = {**os.environ, **COMMON_ENVIRONMENT, **SERVE_ENVIRONMENT, **LOOPBACK}
     environment |= {
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "RAY_AUTH_MODE": "token",
+        # Workers that train together would else meet at the machine's own address.
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
     }
     environment |= haproxy.environment(temp / "haproxy")
     for foreign in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what is here
         environment.pop(foreign, None)
-    with (temp / f"{name}.log").open("wb") as log:
+    starter = ["-m", _STARTER] if "--head" in arguments else ["-c", _JOIN]
+    with (temp / f"{name}.log").open("ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments],
+            [sys.executable, *starter, "start", *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -68,16 +81,18 @@ def wait(ready: Callable[[], bool], temp: Path, what: str) -> None:
 
 def end(temp: str, *, keep_logs: bool = False) -> int:
     """Ends all processes of the cluster at `temp`, politely and then not; how many there were."""
-    found = processes(temp)
-    heads = [p for p in found if "ray.scripts.scripts" in " ".join(_command_line(p))]
-    for process in heads:
+    found = {process.pid for process in processes(temp)}
+    starters = [p for p in processes(temp) if _STARTER in " ".join(_command_line(p))]
+    for process in starters:
         _quietly(process.terminate)
-    psutil.wait_procs(heads, timeout=STOP_LIMIT_S)
-    for stop in ("terminate", "kill"):
+    psutil.wait_procs(starters, timeout=STOP_LIMIT_S)
+    # Killed more than once: what is killed may just have started another.
+    for stop in ("terminate", "kill", "kill", "kill"):
         left = processes(temp)
+        found |= {process.pid for process in left}
         for process in left:
             _quietly(getattr(process, stop))
-        psutil.wait_procs(left, timeout=5)
+        psutil.wait_procs(left, timeout=TERMINATE_LIMIT_S)
     if not keep_logs:
         shutil.rmtree(temp, ignore_errors=True)
         with contextlib.suppress(OSError):  # the folder around it, if there is nothing else in it
@@ -86,13 +101,21 @@ def end(temp: str, *, keep_logs: bool = False) -> int:
 
 
 def processes(temp: str) -> list[psutil.Process]:
-    found = []
+    """What carries the path of `temp` in its environment, and all that descends from it: a job may
+    have given its own processes another environment."""
+    marked = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK, "").startswith(f"{temp}/"):
-                found.append(process)
+                marked.append(process)
         except (psutil.Error, OSError):
             continue  # gone meanwhile, or not ours to look at
+    found = dict.fromkeys(marked)
+    for process in marked:
+        try:
+            found |= dict.fromkeys(process.children(recursive=True))
+        except psutil.Error:
+            continue
     return [p for p in found if p.pid != os.getpid()]
 
 

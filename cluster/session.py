@@ -121,6 +121,16 @@ def nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def addresses() -> set[str]:
+    """Of the nodes that are up: one a machine, wherever nodes are not all on one."""
+    return {str(node["NodeManagerAddress"]) for node in nodes()}
+
+
+def share_an_address() -> bool:
+    """Whether two nodes are on one machine, where a port is free for one of them alone."""
+    return len(addresses()) < len(nodes())
+
+
 def require_everywhere(uri: str, key: str, *, holding: str = "") -> None:
     """DataError unless a local path exists on every node, since any of them may read it.
 

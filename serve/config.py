@@ -28,8 +28,12 @@ def make_config(
     listen: tuple[str, int],
     have: resources.Capacity | None,
     code: str,
+    one_front: bool = False,
 ) -> dict[str, Any]:
-    """The Serve config, as `serve deploy` takes it; `have` is None where no cluster was asked."""
+    """The Serve config, as `serve deploy` takes it; `have` is None where no cluster was asked.
+
+    `one_front`: several nodes have one address, where one front alone can listen.
+    """
     gpu = have is not None and have.gpus >= 1
     most = replicas(scaling, have)
     threads = endpoint.threads
@@ -59,6 +63,8 @@ def make_config(
     }
     host, port = listen
     return {
+        # The others would try for ever, and one would take the port when that of the head ends.
+        **({"proxy_location": "HeadOnly"} if one_front else {}),
         "http_options": {"host": host, "port": port},
         "applications": [
             {

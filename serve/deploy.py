@@ -82,13 +82,14 @@ def deploy(settings: Deploy) -> dict[str, Any]:
     code = publish_code(
         settings.code or origin.code_folder(settings.bundle, registry, settings.name)
     )
+    session.require_everywhere(code.removeprefix("file://"), "code")
     before = running.present()
     live, made = live_of(settings, before)
     if before is not None and settings.threads is None:
         # The cluster may have grown; other threads would restart every replica.
         settings = settings.model_copy(update={"threads": before[0].get("threads")})
     have = resources.capacity()
-    config = config_of(settings, live, have, code)
+    config = config_of(settings, live, have, code, one_front=session.share_an_address())
     running.apply(config)
     running.require_model(lambda: _wanted(settings, live))
     written = storage.normal_uri(f"{code.removesuffix('.zip')}-{settings.port}.yaml")
@@ -123,7 +124,7 @@ def _require_places(settings: Deploy, served: str, joined: bool) -> None:
     if not joined:
         return
     _require_port_or_ours(settings)
-    addresses = {node["NodeManagerAddress"] for node in session.nodes()}
+    addresses = session.addresses()
     if len(addresses) > 1 and settings.host in ("127.0.0.1", "localhost", "::1"):
         raise SettingError(
             f"--host is {settings.host}, and the cluster has {len(addresses)} machines, which "
@@ -138,7 +139,12 @@ def _wanted(settings: Deploy, live: Live) -> tuple[str, str]:
 
 
 def config_of(
-    settings: Deploy, live: Live, have: resources.Capacity | None, code: str
+    settings: Deploy,
+    live: Live,
+    have: resources.Capacity | None,
+    code: str,
+    *,
+    one_front: bool = False,
 ) -> dict[str, Any]:
     """The Serve config; `have` is None where no cluster was asked."""
     endpoint = Endpoint(
@@ -148,7 +154,10 @@ def config_of(
         feedback=settings.feedback,
     )
     listen = settings.host, settings.port
-    return make_config(endpoint, live, settings.autoscaling, listen=listen, have=have, code=code)
+    return make_config(
+        endpoint, live, settings.autoscaling, listen=listen, have=have, code=code,
+        one_front=one_front,
+    )  # fmt: skip
 
 
 def live_of(

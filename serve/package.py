@@ -1,6 +1,7 @@
 """The code that replicas run, packed where they can fetch it: also long after the job that sent
 it has ended. Knows nothing of what is deployed."""
 
+import importlib.util
 import os
 import zipfile
 from pathlib import Path
@@ -9,6 +10,8 @@ from cluster import storage
 from cluster.errors import StorageError
 
 PACKAGES = ("cluster", "jobs", "serve", "tuning")
+# What Ray itself reads a package in object storage with, on every node; it brings none of them.
+READERS = {"s3": "boto3", "gs": "google.cloud.storage"}
 
 
 def publish_code(folder: str) -> str:
@@ -16,6 +19,7 @@ def publish_code(folder: str) -> str:
 
     Ray unpacks it for every replica, also long after the job that deployed has ended.
     """
+    _require_reader(folder)
     root = Path(__file__).resolve().parents[1]
     files = sorted(
         path
@@ -37,3 +41,24 @@ def publish_code(folder: str) -> str:
         finally:
             packed.unlink()
     return f"file://{uri}" if storage.is_local(uri) else uri
+
+
+def _require_reader(folder: str) -> None:
+    """StorageError where replicas could not fetch what is put into `folder`: Ray would try for
+    minutes and give a stack trace."""
+    scheme = folder.partition("://")[0]
+    reader = READERS.get(scheme)
+    if reader is None or _is_installed(reader):
+        return
+    raise StorageError(
+        f"Ray fetches the code of replicas from {folder} with {reader}, which is not installed "
+        f"here. Install {reader.replace('.', '-')} on every node, or give --code a folder that all "
+        "nodes share."
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False

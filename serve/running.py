@@ -52,7 +52,10 @@ def apply(config: dict[str, Any]) -> None:
     from ray.serve.schema import ServeDeploySchema
 
     options = config["http_options"]
-    serve.start(http_options=HTTPOptions(host=options["host"], port=options["port"]))
+    serve.start(
+        http_options=HTTPOptions(host=options["host"], port=options["port"]),
+        proxy_location=config.get("proxy_location"),
+    )
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()

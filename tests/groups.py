@@ -51,6 +51,13 @@ SLOW = (
         "tests/integration/test_search.py",
     ),
     slow("jobs beside an endpoint", 6, "tests/end_to_end/test_side_by_side.py"),
+    slow(
+        "a cluster of several nodes",
+        10,
+        "tests/end_to_end/test_nodes.py",
+        "tests/end_to_end/test_down.py",
+        "tests/end_to_end/test_from_zero.py",
+    ),
     slow("commands of the manifests", 8, "tests/end_to_end/test_manifests.py"),
     slow(
         "watched and kept safe",

@@ -75,15 +75,14 @@ class Endpoint:
 
 
 @contextmanager
-def running(home: Path, port: int, *, cpus: int) -> Iterator[Endpoint]:
-    """A cluster of one node; nothing is deployed yet."""
-    up = run_module(
-        "cluster.local", "up", "--cpus-per-node", str(cpus), cwd=home, environment=QUICK
-    )
-    assert up.returncode == 0, up.stderr
-    written = json.loads((home / ".switchyard" / "cluster.json").read_text())
-    (home / "keys.txt").write_text(f"{KEY}\n")
+def running(home: Path, port: int, *, cpus: int, nodes: int = 1) -> Iterator[Endpoint]:
+    """A cluster of so many nodes of so many CPUs, on which nothing is deployed yet."""
+    words = ("up", "--nodes", str(nodes), "--cpus-per-node", str(cpus))
     try:
+        up = run_module("cluster.local", *words, cwd=home, environment=QUICK)
+        assert up.returncode == 0, up.stderr
+        written = json.loads((home / ".switchyard" / "cluster.json").read_text())
+        (home / "keys.txt").write_text(f"{KEY}\n")
         yield Endpoint(home, f"http://127.0.0.1:{port}", written)
     finally:
         down = run_module("cluster.local", "down", cwd=home)

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from cluster import command
 from cluster.errors import DataError, GateRefused, SettingError, SwitchyardError
+from cluster.flags import flags_of
 from tests.conftest import last_json
 
 
@@ -502,7 +503,7 @@ def test_help_of_every_command_here_explains_every_setting(
 
     for settings in (Deploy, Promote, Submit, Up, Nothing):
         said = help_of(settings, capsys)
-        for flag in command._flags(settings):
+        for flag in flags_of(settings):
             meaning = " ".join((flag.field.description or "").split())
             assert meaning, flag.key
             assert f"--{flag.name}" in said

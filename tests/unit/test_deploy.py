@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from cluster import command
+from cluster import command, session
 from cluster.errors import BundleError, ResourceError, SettingError, StorageError
 from cluster.registry import Registry
 from cluster.resources import Capacity
@@ -59,6 +59,21 @@ def test_serve_takes_the_config_also_after_a_way_through_yaml(
     again = yaml.safe_load(yaml.safe_dump(made, sort_keys=False))
     assert again == made
     assert ServeDeploySchema.model_validate(again) == taken
+
+
+@pytest.mark.parametrize(
+    ("addresses", "one_front"),
+    [(["127.0.0.1"], False), (["127.0.0.1"] * 3, True), (["10.0.0.1", "10.0.0.2"], False)],
+)
+def test_nodes_that_share_an_address_have_one_front_and_others_one_each(
+    addresses: list[str], one_front: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = [{"NodeManagerAddress": address} for address in addresses]
+    monkeypatch.setattr(session, "nodes", lambda: alive)
+    assert session.share_an_address() is one_front
+    made = config_of(settings(), Live(), TWO_CPUS, CODE, one_front=session.share_an_address())
+    taken = ServeDeploySchema.model_validate(made)
+    assert taken.proxy_location == ("HeadOnly" if one_front else "EveryNode")
 
 
 def test_the_replica_reads_from_the_config_what_the_command_was_told() -> None:

@@ -55,7 +55,6 @@ def dashboard() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
             nodes = [{"raylet": {"state": state}} for state in ("ALIVE", "DEAD", "ALIVE")]
             answers = {
                 "/api/jobs/": [],
-                "/api/cluster_status?format=1": {"data": {"clusterStatus": "2 CPUs"}},
                 "/nodes?view=summary": {"data": {"summary": [*nodes, {}]}},
             }
             found = answers.get(self.path)
@@ -85,19 +84,19 @@ def ends(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str, s
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)])
-def test_without_a_verb_the_three_verbs_are_shown(
+def test_without_a_verb_the_verbs_are_shown(
     argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = ends(capsys, *argv)
     assert code == 0
-    for verb in ("up --nodes", "status", "down"):
+    for verb in ("up --nodes", "status", "logs --job", "down"):
         assert f"cluster.local {verb}" in out
 
 
 def test_an_unknown_verb_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, errors = ends(capsys, "start")
     assert code == 2
-    assert errors == "cluster.local: 'start' is not one of up, status, down.\n"
+    assert errors == "cluster.local: 'start' is not one of up, status, logs, down.\n"
 
 
 @pytest.mark.parametrize(
@@ -189,8 +188,10 @@ def test_status_and_up_report_the_cluster_that_is_up(
     state = remember(dashboard=dashboard[0])
     expected = {"up": True, "address": state["address"], "dashboard": dashboard[0], "nodes": 1}
     code, out, _ = ends(capsys, "status")
-    assert (code, last_json(out)) == (0, expected)
-    assert "2 CPUs" in out
+    found = last_json(out)
+    assert (code, {key: found[key] for key in expected}) == (0, expected)
+    assert (len(found["alive"]), found["jobs"], found["endpoints"]) == (2, [], [])
+    assert "2 of 1 are up" in out
     assert f"export RAY_API_SERVER_ADDRESS={dashboard[0]}" in out
     code, out, errors = ends(capsys, "up")
     assert (code, last_json(out)) == (0, expected)
@@ -244,7 +245,7 @@ def test_a_port_that_was_asked_for_and_is_in_use_is_refused() -> None:
     assert raylets.dashboard_port(port) == port
 
 
-def test_every_node_has_a_log_of_its_own_and_no_path_of_this_process(
+def test_every_node_has_a_log_and_ports_of_its_own_and_no_path_of_this_process(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[dict[str, Any]] = []
@@ -254,6 +255,8 @@ def test_every_node_has_a_log_of_its_own_and_no_path_of_this_process(
     for name in ("head", "node-1"):
         raylets.launch(here, name, [])
     assert sorted(path.name for path in here.glob("*.log")) == ["head.log", "node-1.log"]
+    for port in ("METRICS_PORT", "STATS_PORT"):  # of their fronts; Ray itself parts the files
+        assert len({kept["env"][f"RAY_SERVE_HAPROXY_{port}"] for kept in started}) == 2
     for kept in started:
         environment = kept["env"]
         assert "RAY_ADDRESS" not in environment

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import StorageError
 from serve import package
 from serve.package import publish_code
 
@@ -83,3 +84,13 @@ def test_this_projects_own_code_holds_what_a_replica_imports(tmp_path: Path) -> 
     assert tops == {"cluster", "jobs", "serve", "tuning"}
     assert {"switchyard/serve/replica.py", "switchyard/serve/page/index.html"} <= set(names)
     assert [name for name in names if "__pycache__" in name] == []
+
+
+@pytest.mark.parametrize("folder", ["s3://models/serve-code", "gs://models/serve-code"])
+def test_storage_that_ray_could_not_fetch_the_code_from_is_refused_at_once(
+    project: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = dict.fromkeys(package.READERS, "a_package_that.is_not_there")
+    monkeypatch.setattr(package, "READERS", away)
+    with pytest.raises(StorageError, match=r"is not installed here.*every node, or give --code"):
+        publish_code(folder)

@@ -1,12 +1,11 @@
 """Deploying where an endpoint runs already: what stays, and what is refused. No Ray."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cluster import command
+from cluster import command, session
 from cluster.errors import BundleError, SettingError
 from serve import deploy, running
 from serve.deploy import Deploy, live_of
@@ -75,8 +74,8 @@ def test_loopback_is_refused_where_the_cluster_has_several_machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     nodes = [{"NodeManagerAddress": address} for address in addresses]
-    fake = SimpleNamespace(nodes=lambda: nodes, require_everywhere=lambda *_: None)
-    monkeypatch.setattr(deploy, "session", fake)
+    monkeypatch.setattr(session, "nodes", lambda: nodes)
+    monkeypatch.setattr(session, "require_everywhere", lambda *_: None)
     monkeypatch.setattr(running, "listens", lambda: (host, 8000))
     settings = command.build(Deploy, {"bundle": str(tiny_bundle), "host": host})
     if refused:

@@ -7,6 +7,7 @@ from pydantic.fields import FieldInfo
 
 from cluster import command
 from cluster.errors import SettingError
+from cluster.flags import flags_of
 from jobs import data_settings
 from jobs import settings as jobs
 from serve import settings as serve
@@ -163,7 +164,7 @@ def test_an_unknown_setting_is_refused_in_every_group(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_setting_says_what_it_is(name: str) -> None:
-    for flag in command._flags(MODELS[name]):
+    for flag in flags_of(MODELS[name]):
         assert flag.field.description, flag.key
 
 
