@@ -179,4 +179,6 @@ def test_the_nightly_loop_s_command_runs_as_it_stands(place: Place, champion: st
     cron = one(rendered("cpu-trial"), "CronJob")
     (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     said = place.run(shlex.join(place.named(word) for word in container["command"]), codes=(0, 3))
-    assert "error" not in last_json(said), said[-2000:]
+    # The gate may well refuse what one more epoch of a tiny model gives.
+    assert last_json(said).get("error_type") in (None, "GateRefused"), said[-2000:]
+    assert len(list((place.bucket / "nightly").iterdir())) == 1
