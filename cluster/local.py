@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import command, haproxy, raylets, state
+from cluster import command, haproxy, raylets, secret, state
 from cluster.errors import SettingError
 from cluster.session import LOOPBACK, say
 
@@ -87,7 +87,7 @@ def status(_: Nothing) -> dict[str, Any]:
 
 
 def _start(settings: Up) -> dict[str, Any]:
-    token = raylets.ensure_token()
+    token = secret.ensure_token()
     identity = hashlib.sha256(f"{Path.cwd()}{time.time()}".encode()).hexdigest()[:8]
     # Short: sockets below it have 107 bytes for their path. Ray opens its own folder to everybody,
     # with logs and control sockets in it; the one around it is for this user alone.
