@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import command, haproxy, logs, members, overview, raylets, state
+from cluster import command, haproxy, logs, members, overview, raylets, secret, state
 from cluster.errors import SettingError
 from cluster.session import say
 
@@ -125,7 +125,7 @@ def show_logs(settings: Logs) -> dict[str, Any]:
 
 def _new(settings: Up) -> dict[str, Any]:
     """What is written down of a cluster that is about to start."""
-    token = raylets.ensure_token()
+    token = secret.ensure_token()
     identity = hashlib.sha256(f"{Path.cwd()}{time.time()}".encode()).hexdigest()[:8]
     dashboard_port = raylets.dashboard_port(settings.dashboard_port)
     return {

@@ -6,7 +6,6 @@ finds exactly what `launch` started, also after a crash. Knows nothing of comman
 
 import contextlib
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -131,18 +130,6 @@ def _quietly(action: Callable[[], object]) -> None:
         action()
     except psutil.NoSuchProcess:
         return
-
-
-def ensure_token() -> Path | None:
-    """Ray's own token file, made if there is none; None if the token is in the environment."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return None
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    return path
 
 
 def dashboard_port(asked: int | None) -> int:

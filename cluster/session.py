@@ -5,6 +5,7 @@ Ray of its own on this machine that ends with the program. Knows nothing of what
 """
 
 import atexit
+import contextlib
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cluster import haproxy
+from cluster import haproxy, secret
 from cluster.errors import DataError, SettingError
 from cluster.storage import is_local
 
@@ -48,6 +49,11 @@ def connect(*, cpus: int | None = None, serving: bool = False) -> None:
     os.environ.update(COMMON_ENVIRONMENT | (SERVE_ENVIRONMENT if serving else {}))
     if address is None:
         os.environ.update(LOOPBACK | (_own_haproxy() if serving else {}))
+        if os.environ.get("RAY_AUTH_MODE", "token") == "token":
+            # Before Ray makes one that everybody on this machine can read. Of a home that cannot be
+            # written to it says so itself.
+            with contextlib.suppress(OSError):
+                secret.ensure_token()
     import ray
 
     if ray.is_initialized():

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster import local, raylets
+from cluster import local, raylets, secret
 from cluster import state as state_module
 from cluster.errors import ResourceError, SettingError, StorageError
 from tests.conftest import last_json
@@ -218,12 +218,39 @@ def test_a_token_is_made_once_for_this_user_alone(
 ) -> None:
     path = here / "deep" / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    assert raylets.ensure_token() == path
+    assert secret.ensure_token() == path
     made = path.read_text()
     assert len(made) == 64
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert raylets.ensure_token() == path
+    assert secret.ensure_token() == path
     assert path.read_text() == made
+
+
+def test_a_token_that_others_can_read_is_kept_from_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / "token"
+    path.write_text("as Ray makes it")
+    path.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    assert secret.ensure_token() == path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == "as Ray makes it"
+
+
+def test_a_token_that_cannot_be_changed_is_taken_as_it_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / "token"
+    path.write_text("a mounted secret")
+    path.chmod(0o444)
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    assert secret.ensure_token() == path
 
 
 def test_a_token_in_the_environment_is_left_there(
@@ -231,7 +258,7 @@ def test_a_token_in_the_environment_is_left_there(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "token"))
-    assert raylets.ensure_token() is None
+    assert secret.ensure_token() is None
     assert list(here.iterdir()) == []
 
 
