@@ -34,7 +34,7 @@ previous=
 for word in "$@"; do
   if [ "$previous" = -f ] && ! grep -q '^# on loopback$' "$word"; then
     sed -i -E \
-      -e 's/^([[:space:]]*bind) \*?:([0-9]+)/\1 127.0.0.1:\2/' \
+      -e 'SPAREs/^([[:space:]]*bind) \*?:([0-9]+)/\1 127.0.0.1:\2/' \
       -e '/^frontend http_frontend$/a\    FRONT' "$word" || exit 1
     echo '# on loopback' >> "$word"
   fi
@@ -44,8 +44,15 @@ exec BINARY "$@"
 """
 
 
-def environment(folder: Path) -> dict[str, str]:
+# Lines that keep their address: those of the front, up to and with its own `bind`.
+_BUT_THE_FRONT = "/^frontend http_frontend$/,/bind /!"
+
+
+def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
     """What Ray must find in its environment when it starts; makes the folder and the script.
+
+    `open_front`: the front listens where Serve's config says, also on every interface, which only
+    something outside may then guard, as in a pod.
 
     Nodes of one cluster may share the folder, and have ports of their own by a call for each. Its
     path must have at most 27 bytes: Ray adds 69 for a node's sockets, whose paths have 97.
@@ -71,7 +78,9 @@ def environment(folder: Path) -> dict[str, str]:
         return found
     script = folder / "haproxy-on-loopback"
     front = "\\\n    ".join(_FRONT)  # sed's `a` goes on after a backslash at the end of a line
-    script.write_text(_SCRIPT.replace("FRONT", front).replace("BINARY", shlex.quote(str(binary))))
+    spare = _BUT_THE_FRONT if open_front else ""
+    text = _SCRIPT.replace("SPARE", spare).replace("FRONT", front)
+    script.write_text(text.replace("BINARY", shlex.quote(str(binary))))
     script.chmod(0o700)
     return found | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(script)}
 
