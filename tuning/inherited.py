@@ -111,6 +111,12 @@ def training(champion: Champion, given: Values) -> dict[str, Any]:
     return values
 
 
+def changed(champion: Champion, given: Values) -> dict[str, Any]:
+    """Of the training settings that are given those that are not the champion's."""
+    before = {**command.defaults(Training), **champion.about.configuration}
+    return {key: v for key, v in given.items() if key in _TRAINING and before[key] != v}
+
+
 def say_unknown(champion: Champion) -> None:
     """Warns of settings that this version no longer has."""
     gone = sorted(champion.about.configuration.keys() - _TRAINING)

@@ -44,13 +44,17 @@ def retrain_html(
 
 def _facts(outcome: Mapping[str, Any], about: Champion) -> dict[str, str]:
     settings = about.about.configuration
+    other = ", ".join(f"{key} = {value}" for key, value in outcome["other_settings"].items())
     return {
+        "Source": outcome["source"],
+        "Corrections": outcome["feedback"] or "none",
         "Registry": outcome["registry"],
         "Begun with the champion": f"version {about.version}, trained {about.about.created}",
         "Its data": about.data.uri,
         "New data": outcome["data"],
         "New model": outcome["bundle"],
-        "Base model": str(settings.get("model.name")),
+        "Base model": str(outcome["other_settings"].get("model.name", settings.get("model.name"))),
+        "Trained as the champion": f"but for {other}" if other else "yes",
         "Ended": outcome["at"],
     }
 

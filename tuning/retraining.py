@@ -151,15 +151,19 @@ def _end(
     outcome: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes the report and, last, the outcome; gives that."""
-    grown = growth(champion.data.manifest, open_prepared(here.data).manifest)
+    manifest = open_prepared(here.data).manifest
+    grown = growth(champion.data.manifest, manifest)
     told = {
         "output": here.uri,
         "registry": task.registry.uri,
         "name": task.name,
+        "source": manifest["settings"]["source"],
+        "feedback": manifest["settings"].get("feedback"),
         "data": here.data,
         "bundle": here.bundle,
         "report": here.report,
         "begun_with": champion.version,
+        "other_settings": inherited.changed(champion, task.given),
         **outcome,
         "grown": {key: value for key, value in grown.items() if key != "per_label"},
         "limits": asdict(task.limits),

@@ -195,13 +195,15 @@ def test_the_champions_own_weights_are_a_refusal_with_a_report(
 
 def test_the_report_has_what_came_the_verdict_and_both_models(night: Night, run: Run) -> None:
     night.first()
-    _, said, _ = run()
+    _, said, _ = run("--train.epochs", "9", "--optim.lr", "0.0002")
+    assert said["other_settings"] == {"train.epochs": 9}, "the other is the champion's"
     page = Path(said["report"]).read_text()
     for told in (
         "Retraining of router",
         '<h2 id="verdict">Promoted</h2>',
         "Version 0002 was made the champion of <bdi>router</bdi>, in place of version 0001",
         "The champion, version 0001",
+        "but for train.epochs = 9",
         "<b>+90</b>Rows",
         "Mind the step.",
         "Left out of the comparison: 3 that the champion was trained on",
