@@ -163,6 +163,39 @@ def dotted(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def given(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Of what `dotted` says only the settings that somebody gave: no defaults."""
+    flat: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            flat |= given(value, f"{prefix}{name}.")
+        elif name in settings.model_fields_set:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def defaults(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a settings model with its default, as `dotted` says values; Ellipsis
+    where one has to be given."""
+    flat: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            flat |= defaults(field.annotation, f"{prefix}{name}.")
+        else:
+            value = ... if field.is_required() else field.get_default(call_default_factory=True)
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as `build` takes them: groups within groups."""
+    values: dict[str, Any] = {}
+    for key, value in flat.items():
+        _merge(values, _nested(key.split("."), value))
+    return values
+
+
 def _read_toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ def view(
         "too_sure": printed.too_sure(metrics),
         "baselines": baselines,
         "best_test": _best_test(baselines),
-        "against": _against(metrics.get("against")),
+        "against": against(metrics.get("against")),
         "scores": _scores(metrics),
         "classes": classes,
         "judge": judge,
@@ -69,7 +69,7 @@ def _best_test(baselines: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return comparison.sentence(test) if test else ""
 
 
-def _against(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def against(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The comparison with its sentences, or None."""
     if not found:
         return None

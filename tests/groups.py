@@ -58,6 +58,12 @@ SLOW = (
         "tests/end_to_end/test_down.py",
         "tests/end_to_end/test_from_zero.py",
     ),
+    slow(
+        "the nightly loop",
+        8,
+        "tests/end_to_end/test_nightly.py",
+        "tests/integration/test_retrain.py",
+    ),
     slow("commands of the manifests", 8, "tests/end_to_end/test_manifests.py"),
     slow(
         "watched and kept safe",

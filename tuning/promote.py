@@ -10,7 +10,7 @@ says no. Every use of the same test rows is counted in the registry.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -19,11 +19,11 @@ from cluster.errors import GateRefused, SettingError
 from cluster.registry import CHAMPION, Registry, check_name
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
-from tuning import judging, promotion, promotion_card
-from tuning.checks import Limits
+from tuning import judgement, promotion
+from tuning.gate_settings import GateSettings
 
 
-class Promote(command.Settings):
+class Promote(GateSettings):
     """Settings of `tuning.promote`."""
 
     experiment: Uri | None = Field(None, description="experiment whose winner is judged")
@@ -32,28 +32,6 @@ class Promote(command.Settings):
     name: str = Field(description="name of the model in the registry")
     data: Uri | None = Field(
         None, description="where the bundle's prepared data lies now; none: where it was"
-    )
-    max_class_drop: float = Field(
-        0.05, ge=0, le=1, description="recall that a class may lose at most, beyond chance (0-1)"
-    )
-    max_calibration_error: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="calibration error allowed at most (0-1); none: 0.05, or that of the champion "
-        "where it has more",
-    )
-    min_rows: int = Field(20, ge=1, description="test rows that are needed to judge")
-    accept_labels: bool = Field(
-        False, description="labels that only the new model or only the champion knows are meant"
-    )
-    strict: bool = Field(
-        False,
-        description="hold the figures of these rows to max-class-drop and max-calibration-error "
-        "as they are, also where chance may explain them",
-    )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "fp32", description="number format of the answers; auto: bf16 where it is fast"
     )
     dry_run: bool = Field(
         False,
@@ -74,17 +52,13 @@ def promote(settings: Promote) -> dict[str, Any]:
         settings.name,
         _bundle(settings),
         data=settings.data,
-        limits=Limits(
-            max_class_drop=settings.max_class_drop,
-            max_calibration_error=settings.max_calibration_error,
-            min_rows=settings.min_rows,
-            accept_labels=settings.accept_labels,
-            strict=settings.strict,
-        ),
+        limits=settings.limits(),
         precision=settings.precision,
     )
-    _tell(judged)
-    found = where | promotion.facts(judged)
+    print(judgement.told(judged))
+    for warning in judged.warnings:
+        say(f"warning: {warning}")
+    found = where | judgement.facts(judged)
     if not judged.verdict.passed:
         raise GateRefused(
             f"{judged.candidate.uri} is not promoted. {judged.verdict.in_words()}",
@@ -129,20 +103,6 @@ def _roll_back(registry: Registry, name: str) -> dict[str, Any]:
     uri = registry.folder(name, version)
     print(f"Version {version} is the champion of {name} again, in place of {before}: {uri}")
     return {"version": version, "uri": uri, "rolled_back": before}
-
-
-def _tell(judged: promotion.Judgement) -> None:
-    against = "there is no champion yet"
-    if judged.champion is not None:
-        against = f"against the champion, version {judged.champion}"
-    print(f"{judged.candidate.uri}: {against}")
-    for check in judged.verdict.checks:
-        print(f"  {'passed' if check.passed else 'FAILED'}  {check.name:<13} {check.words}")
-    if judged.other is not None:
-        print(judging.left_out_in_words(judged.other))
-    print(promotion_card.used(judged.uses))
-    for warning in judged.warnings:
-        say(f"warning: {warning}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

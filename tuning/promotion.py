@@ -6,8 +6,6 @@ it. Knows nothing of the command line.
 
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,30 +17,12 @@ from cluster.session import say
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
 from jobs.prepared import Prepared, open_prepared
-from tuning import gate, judging, promotion_card, unseen
+from tuning import gate, judgement, judging, promotion_card, unseen
 from tuning.checks import Limits
+from tuning.judgement import Judgement
 from tuning.judging import Contender
 
 RECORD = "promotion.json"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A candidate, what was found, and what the gate says of it.
-
-    `champion`: the version it was compared with, None for none. `alone`: its figures on all test
-    rows. `other`: the comparison with the champion, None without one. `uses`: how often these test
-    rows have been used, this time included.
-    """
-
-    candidate: Contender
-    prepared: Prepared
-    champion: str | None
-    alone: Mapping[str, Any]
-    other: Mapping[str, Any] | None
-    verdict: gate.Verdict
-    uses: int
-    warnings: tuple[str, ...]
 
 
 def judge(
@@ -106,23 +86,6 @@ def register(registry: Registry, name: str, judged: Judgement) -> tuple[str, str
     return version, registry.folder(name, version)
 
 
-def facts(judged: Judgement) -> dict[str, Any]:
-    """What the last line of a promotion says of its judgement."""
-    kept = ("rows", "accuracy", "macro_f1", "rarest_third_recall", "calibration_error")
-    compared = {} if judged.other is None else judged.other
-    return {
-        "bundle": judged.candidate.uri,
-        "passed": judged.verdict.passed,
-        "champion": judged.champion,
-        "checks": judged.verdict.plain(),
-        "test": {key: judged.alone[key] for key in kept},
-        "rows_compared": compared.get("rows"),
-        "rows_left_out": compared.get("left_out"),
-        "test_uses": judged.uses,
-        "warnings": list(judged.warnings),
-    }
-
-
 def _champion(registry: Registry, name: str) -> tuple[Contender, str] | tuple[None, None]:
     version = registry.aliases(name).get(CHAMPION)
     if version is None:
@@ -182,7 +145,7 @@ def _written(folder: Path, name: str, judged: Judgement, reason: str) -> dict[st
         "name": name,
         "at": at,
         "reason": reason,
-        **facts(judged),
+        **judgement.facts(judged),
         "data": {"uri": judged.prepared.uri, "manifest_digest": judged.prepared.digest},
         "comparison": judged.other,
     }

@@ -38,11 +38,7 @@ def leaders(trials: Iterable[Trial], metric: Metric) -> list[tuple[float, Trial]
 
 def base_settings(record: dict[str, Any]) -> Training:
     """The settings that no point changes, from an experiment's record."""
-    nested: dict[str, dict[str, Any]] = {}
-    for key, value in record["settings"].items():
-        group, name = key.split(".")
-        nested.setdefault(group, {})[name] = value
-    return command.build(Training, nested)
+    return command.build(Training, command.nested(record["settings"]))
 
 
 def winning_bundle(uri: str) -> str:

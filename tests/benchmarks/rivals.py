@@ -44,7 +44,7 @@ def prepare(folder: Path, rows: int) -> Work:
     """The rows' part of `jobs.prepare`: all that the rivals do, and conflicts and rejected rows
     written, but not the figures of the report. Ray is up and has prepared a thousand rows."""
     from jobs.preparation import prepare
-    from jobs.prepare import Prepare, request_of
+    from jobs.preparer import Prepare, request_of
 
     warm_up(folder)
     output = empty(folder / "prepared")
@@ -65,7 +65,7 @@ def prepare(folder: Path, rows: int) -> Work:
 def warm_up(folder: Path) -> None:
     """Ray's workers started, and what a prepare needs imported in them."""
     from jobs import sources
-    from jobs.prepare import Prepare, prepare
+    from jobs.preparer import Prepare, prepare
 
     tiny, output = start_ray(folder), empty(folder / "warm-prepared")
     most, sources.CHUNK_ROWS = sources.CHUNK_ROWS, 1
@@ -202,8 +202,8 @@ def tokens(folder: Path, rows: int) -> Work:
     """
     from jobs.classifier.encoding import Encoder
     from jobs.classifier.network import model_folder
-    from jobs.prepare import Prepare, prepare
     from jobs.prepared import open_prepared
+    from jobs.preparer import Prepare, prepare
 
     warm_up(folder)
     # Of this process alone: Ray's workers have started.

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from cluster import storage
 from jobs.classifier import bundle
 from jobs.classifier.predictor import Predictor
-from jobs.prepare import Prepare, prepare
 from jobs.prepared import open_prepared
+from jobs.preparer import Prepare, prepare
 from tests.conftest import WORDS
 from tests.integration.conftest import write_tickets
 from tests.unit.memory import write_sharp_bundle

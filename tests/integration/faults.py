@@ -23,7 +23,7 @@ from jobs import trainer
 from jobs.checkpoints import Shelf, newest_sound, position_of
 from jobs.classifier.progress import Metrics, Position
 from jobs.prepared import open_prepared
-from jobs.train import TrainCommand, train
+from jobs.training_run import TrainCommand, train
 from tests.conftest import last_json
 from tests.integration import harm
 

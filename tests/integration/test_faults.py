@@ -22,7 +22,7 @@ from cluster.haproxy import free_port
 from jobs import trainer
 from jobs.checkpoints import Shelf, newest_sound, position_of
 from jobs.classifier.progress import Metrics, Position
-from jobs.train import TrainCommand, train
+from jobs.training_run import TrainCommand, train
 from tests.integration import faults
 from tests.integration.faults import EVERY_STEPS, Run, figure
 from tests.integration.test_training import prepared  # noqa: F401  # a fixture

@@ -15,7 +15,7 @@ from cluster.errors import DataError, StorageError
 from jobs import feedback
 from jobs.classifier.text import normalise
 from jobs.feedback import open_feedback
-from jobs.prepare import Prepare, prepare
+from jobs.preparer import Prepare, prepare
 from serve.feedback import Correction, FeedbackStore, require_writable
 from tests.integration import s3
 from tests.integration.conftest import read_rows, write_tickets

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import DataError, StorageError
-from jobs.prepare import Prepare, prepare
+from jobs.preparer import Prepare, prepare
 from tests.integration.conftest import read_rows, write_tickets
 
 Rows = list[dict[str, object]]

@@ -19,7 +19,7 @@ from cluster import publishing, storage
 from cluster.errors import DataError, SettingError, StorageError, user_error_in
 from jobs import preparation, sources
 from jobs.classifier.text import normalise
-from jobs.prepare import Prepare, prepare
+from jobs.preparer import Prepare, prepare
 from tests.integration import s3
 from tests.integration.conftest import S3_PORT, read_rows, write_tickets
 from tests.unit import oracle

@@ -13,7 +13,7 @@ from cluster import command, lease
 from cluster.errors import InUseError, SettingError, StorageError, SwitchyardError
 from jobs.classifier import bundle
 from jobs.classifier.stopping import best_epoch
-from jobs.train import TrainCommand, train
+from jobs.training_run import TrainCommand, train
 from tests.integration.test_training import prepared  # noqa: F401  # a fixture
 from tuning import trial as trial_module
 from tuning.experiment import Folder, Trial

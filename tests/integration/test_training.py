@@ -20,9 +20,9 @@ from jobs.classifier import bundle
 from jobs.classifier.predictor import Predictor
 from jobs.evaluate import Evaluate, evaluate
 from jobs.predict import Predict, predict
-from jobs.prepare import Prepare, prepare
 from jobs.prepared import open_prepared
-from jobs.train import TrainCommand, train
+from jobs.preparer import Prepare, prepare
+from jobs.training_run import TrainCommand, train
 from tests.integration.conftest import read_rows, write_tickets
 
 TEAMS = {"mail": "mail", "network": "vpn", "printing": "printer"}

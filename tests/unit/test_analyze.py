@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cluster import command, lease
-from jobs.train import TrainCommand
+from jobs.training_run import TrainCommand
 from tests.conftest import last_json
 from tests.unit import experiments
 from tests.unit.experiments import epoch, write_trial

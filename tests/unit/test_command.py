@@ -281,6 +281,19 @@ def test_settings_are_told_as_flat_dotted_plain_values() -> None:
     }
 
 
+def test_what_was_given_is_told_apart_from_defaults_and_can_be_built_again() -> None:
+    settings = parse("--column", "text", "--optim.lr", "0.2", SWITCHYARD_MAX_ROWS="none")
+    given = command.given(settings)
+    assert given == {"output": "o", "max_rows": None, "column": ["text"], "optim.lr": 0.2}
+    assert command.nested(given)["optim"] == {"lr": 0.2}
+    assert command.build(Sample, command.nested(given)) == settings
+
+
+def test_defaults_are_told_by_dotted_key_and_what_is_needed_has_none() -> None:
+    found = command.defaults(Sample)
+    assert found == command.dotted(parse()) | {"output": ...}
+
+
 def test_settings_cannot_be_changed_once_made() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse().output = "elsewhere"  # type: ignore[misc]

@@ -13,6 +13,7 @@ COMMANDS = {
     "jobs.predict": "--bundle",
     "serve.deploy": "--bundle",
     "tuning.promote": "--registry",
+    "tuning.retrain": "--source",
 }
 
 
@@ -71,6 +72,13 @@ def test_a_relative_path_in_a_submitted_job_is_refused(
         (
             "tuning.promote",
             ["--bundle", "/no/such/bundle", "--registry", "/no/such/registry", "--name", "router"],
+        ),
+        (
+            "tuning.retrain",
+            [
+                *("--source", "/no/such/source", "--output", "/no/such/output"),
+                *("--registry", "/no/such/registry", "--name", "router"),
+            ],
         ),
     ],
 )
