@@ -18,7 +18,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {
         "address": "127.0.0.1:7001",
         "dashboard": "http://127.0.0.1:7002",
-        "temp": str(tmp_path / "temp"),
+        "temp": str(tmp_path / "temp" / "r"),
         "nodes": 3,
         "cpus_per_node": 2,
     }
