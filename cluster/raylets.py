@@ -55,7 +55,7 @@ def launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
     starter = ["-m", _STARTER] if "--head" in arguments else ["-c", _JOIN]
     with (temp / f"{name}.log").open("ab") as log:
         subprocess.Popen(
-            [sys.executable, *starter, "start", *arguments],
+            [sys.executable, "-u", *starter, "start", *arguments],  # its log is read while it runs
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -83,7 +83,7 @@ def test_the_first_node_is_ray_s_own_start_and_the_others_join_it_on_loopback(
     raylets.launch(tmp_path, "node-0", ["--head"])
     raylets.launch(tmp_path, "node-1", ["--address=127.0.0.1:1"])
     head, joined = started
-    assert head[1:] == ["-m", raylets._STARTER, "start", "--head"]
-    assert (joined[1], joined[3:]) == ("-c", ["start", "--address=127.0.0.1:1"])
-    compile(joined[2], "joining", "exec")
-    assert raylets._STARTER in joined[2], "by it the processes to end first are known"
+    assert head[2:] == ["-m", raylets._STARTER, "start", "--head"]
+    assert (joined[2], joined[4:]) == ("-c", ["start", "--address=127.0.0.1:1"])
+    compile(joined[3], "joining", "exec")
+    assert raylets._STARTER in joined[3], "by it the processes to end first are known"
