@@ -5,7 +5,7 @@ Ray waits for ever where there is none; here the wait has an end and a sentence.
 
 from collections.abc import Callable
 
-from cluster import resources
+from cluster import resources, sharing
 from cluster.errors import ResourceError
 from cluster.resources import Capacity, Plan
 from cluster.session import say
@@ -35,6 +35,7 @@ def find(
     Where others took the room since the look at it, or since `plan` was made, another plan is
     made from what they leave. Raises ResourceError where there is none in time.
     """
+    sharing.at_once()  # looked at before a claim of this job's own hides what is free
     have = resources.capacity()
     plan = plan or make(have)
     if not _is_room(plan, min(QUIET_WAIT_S, patience(have, start_timeout))):

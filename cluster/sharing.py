@@ -5,6 +5,7 @@ one that claims a whole one. Knows nothing of what the tasks do.
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from cluster import resources
@@ -14,11 +15,20 @@ TASK_CPUS = resources.TASK_CPUS
 
 
 def at_once() -> int:
-    """Tasks that a job runs together: one for each CPU that is free now, at least one.
+    """Tasks that a job runs together: one for each CPU that was free at its first look, at least
+    one.
 
     Together they claim half of what is free. What an autoscaler can add counts: work is what it
-    adds nodes for.
+    adds nodes for. Looked at once a job: what its own tasks and plans held a moment ago is still
+    missing from what Ray calls free.
     """
+    import ray
+
+    return _at_first_look(ray.get_runtime_context().get_job_id() if ray.is_initialized() else "")
+
+
+@cache
+def _at_first_look(job: str) -> int:
     have = resources.capacity()
     return max(1, int(have.cpus if have.autoscaling else sum(node[0] for node in have.free)))
 
