@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
-CHROMIUM := { command -v chromium || command -v chromium-browser; } >/dev/null
+TOOLS := chromium prometheus slowhttptest
+HAS_TOOLS := ( for tool in $(TOOLS); do command -v $$tool || exit 1; done ) >/dev/null
 
-.PHONY: setup browser check test test-slow demo stop bench lock clean
+.PHONY: setup tools check test test-slow demo stop bench lock clean
 
 setup: $(INSTALLED)
 
@@ -21,13 +22,16 @@ check: setup
 	$(BIN)/mypy
 	$(RUN) -m pytest -q tests/unit/test_layers.py
 
-# A Chromium for the tests of the reports, which skip without one.
-browser:
-	@$(CHROMIUM) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
-	  || { apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } || true
-	@$(CHROMIUM) || echo "No Chromium, and only root can install one here: browser tests will skip."
+# Programs that some tests want, and which skip, visibly, without: a browser for the page and the
+# reports, promtool and Prometheus, clients that drip. RUNLEVEL=1: no service is started.
+tools:
+	@$(HAS_TOOLS) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
+	  || { apt-get update -q && RUNLEVEL=1 apt-get install -q -y --no-install-recommends $(TOOLS); } \
+	  || true
+	@$(HAS_TOOLS) \
+	  || echo "Not all of $(TOOLS) are here, and only root can install them: tests will skip."
 
-test: setup browser
+test: setup tools
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: setup
