@@ -64,7 +64,12 @@ SLOW = (
         "tests/end_to_end/test_nightly.py",
         "tests/integration/test_retrain.py",
     ),
-    slow("commands of the manifests", 8, "tests/end_to_end/test_manifests.py"),
+    slow(
+        "what the manifests promise",
+        10,
+        "tests/end_to_end/test_manifests.py",
+        "tests/end_to_end/test_read_only.py",
+    ),
     slow(
         "watched and kept safe",
         8,
