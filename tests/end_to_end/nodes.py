@@ -33,7 +33,7 @@ class Node:
 
 def nodes(temp: str) -> list[Node]:
     """Those of the cluster whose temporary folder this is, the head first."""
-    found = [p for p in raylets.processes(temp) if STARTER in " ".join(_command_line(p))]
+    found = [p for p in raylets.processes(temp) if STARTER in " ".join(command_line(p))]
     return [Node(p) for p in sorted(found, key=lambda p: p.create_time())]
 
 
@@ -60,7 +60,8 @@ def beyond_loopback(temp: str) -> set[str]:
     return found
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
+    """Of a process that may have ended meanwhile: then nothing."""
     try:
         return list(process.cmdline())
     except psutil.Error:
