@@ -201,6 +201,7 @@ def test_an_endpoint_on_two_nodes_answers_on_when_one_of_them_dies(road: Road) -
     assert (served["status"], served["url"], served["nodes"]) == (
         "RUNNING", f"{road.endpoint.url}/", 2
     )  # fmt: skip
+    assert beyond_loopback(road.temp) == set()
     gone = next(node for node in before if not node.is_head)
     old = {process.pid for process in road.endpoint.replicas()}
     with traffic(road.endpoint.url, KEY, clients=CLIENTS) as seen:
