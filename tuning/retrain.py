@@ -52,7 +52,9 @@ class Retrain(Training, GateSettings):
     name: str = Field(description="name of the model in the registry")
     output: OutputUri = Field(description="folder of this round: data, run, verdict and report")
     feedback: Uri | None = Field(
-        None, description="folder of corrections (feedback.uri of the endpoint)"
+        None,
+        description="folder of corrections (feedback.uri of the endpoint); not given: that of the "
+        "champion's data, if it had one",
     )
     test_source: Uri | None = Field(None, description="records that are the test split")
     on_bad_file: Literal["fail", "skip"] = Field(
@@ -86,7 +88,8 @@ def retrain(settings: Retrain) -> dict[str, Any]:
     task = Task(
         registry, settings.name, command.given(settings), settings.limits(), settings.precision
     )
-    inherited.prepare_settings(champion, task.given, output=here.data)
+    if record is None:
+        retraining.look(here, task, champion)
     with lease.held(settings.output, "output"):
         if record is None:
             at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -36,6 +36,13 @@ class Task:
     precision: Precision
 
 
+def look(here: Round, task: Task, champion: Champion) -> None:
+    """Looks at all that a round names before it is begun, since what is begun has its settings for
+    good; SettingError or DataError for what is wrong."""
+    inherited.training(champion, task.given)
+    preparer.request_of(inherited.prepare_settings(champion, task.given, output=here.data))
+
+
 def go_on(here: Round, task: Task, champion: Champion) -> dict[str, Any]:
     """Does what is left of a round; its outcome, and under `stages` what was done for it now.
 
@@ -43,7 +50,6 @@ def go_on(here: Round, task: Task, champion: Champion) -> dict[str, Any]:
     champion now.
     """
     preparing = inherited.prepare_settings(champion, task.given, output=here.data)
-    inherited.training(champion, task.given)  # refused now rather than after the data is made
     found, limits = here.found(), asdict(task.limits)
     before = _promoted_before(here, task, champion, found)
     now = task.registry.aliases(task.name).get(CHAMPION)

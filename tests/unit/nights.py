@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.errors import DataError
 from cluster.registry import CHAMPION, Registry
 from jobs import comparison, evaluation
 from jobs.prepared import FORMAT_VERSION, open_prepared
@@ -103,6 +104,10 @@ class Night:
         self.registry.point(NAME, CHAMPION, version, expected=before, reason="")
         return version
 
+    def look(self, settings: Prepare) -> None:
+        if settings.source == "/now/nothing":
+            raise DataError("--source /now/nothing does not exist.")
+
     def prepare(self, settings: Prepare) -> None:
         self._play("prepare")
         write_data(Path(settings.output), rows=40)
@@ -135,6 +140,7 @@ class Night:
         from jobs import preparer, training_run
 
         monkeypatch.setattr(preparer, "prepare", self.prepare)
+        monkeypatch.setattr(preparer, "request_of", self.look)
         monkeypatch.setattr(training_run, "train", self.train)
         monkeypatch.setattr(promotion, "judge", self.judge)
 

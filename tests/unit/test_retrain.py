@@ -223,6 +223,7 @@ def test_the_report_has_what_came_the_verdict_and_both_models(night: Night, run:
         (("--train.epochs", "0"), "train.epochs = '0'"),
         (("--split.like", "/a"), "here it is always the champion's data"),
         (("--split.validation", "0.9"), "add up to"),
+        (("--source", "/now/nothing"), "--source /now/nothing does not exist"),
         (("--data", "/no/such/data"), "if it is gone, prepare, train and promote"),
         (("--optim.rate", "1"), "--optim.rate is not a setting"),
     ],
