@@ -104,6 +104,8 @@ def told(done: Sequence[Ran]) -> str:
 def run_group(group: Group, limit_s: float) -> str:
     """Runs the command of a group and ends what it leaves behind, at the latest at the limit."""
     mark = uuid.uuid4().hex
+    # A shell's background jobs are born deaf to Ctrl-C, and so would be all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         group.command, env={**os.environ, MARK: mark}, start_new_session=True
     )
