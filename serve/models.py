@@ -49,15 +49,20 @@ def load(
     precision: Precision,
     threads: int | None,
     version: str | None = None,
+    before: Loaded | None = None,
 ) -> Loaded:
     """The bundle at `uri`, ready to answer; BundleError if it is not sound.
+
+    `before`: a model that is loaded already. Its tokenizer is taken where it is the same, which it
+    mostly is: making one keeps Python's lock longer than all the rest, and requests wait for it.
 
     Without a version of a registry's it is the beginning of the SHA-256 of bundle.json, which
     holds the hash of every other file: two bundles that could differ in any answer have different
     versions.
     """
     with storage.local_copy(uri) as folder:
-        predictor = Predictor(folder, precision=precision, threads=threads)
+        encoder = before.predictor.encoder if before is not None else None
+        predictor = Predictor(folder, precision=precision, threads=threads, encoder=encoder)
         version = version or version_of((folder / bundle.COMMIT).read_bytes())
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     _warm(predictor, uri)

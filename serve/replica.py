@@ -99,14 +99,19 @@ class Replica:
 
 
 def _loader(endpoint: Endpoint, threads: int) -> Load:
+    last: Loaded | None = None
+
     def load_one(uri: str, name: str, version: str | None) -> Loaded:
-        return load(
+        nonlocal last
+        last = load(
             uri,
             name,
             precision=endpoint.precision,
             threads=threads,
             version=version,
+            before=last,
         )
+        return last
 
     return load_one
 

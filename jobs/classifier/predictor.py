@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.classifier import bundle, unpadded
-from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, pad
+from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, key_of, pad
 from jobs.classifier.network import saved_network
 from jobs.classifier.precision import Precision, resolve
 
@@ -92,17 +92,20 @@ class Predictor:
         device: str | None = None,
         precision: Precision = "fp32",
         threads: int | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         """Checks and loads the bundle in a local folder; BundleError if it is not sound.
 
         `device` is a torch device (None: the GPU if there is one); `threads` is for torch.
+        `encoder`: one that is there already; it is taken if the bundle's would be the same.
         """
         self.about = bundle.check(folder)
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = resolve(precision, self.device)
-        self.encoder = Encoder(folder, self.about.max_tokens)
+        same = encoder is not None and encoder.key == key_of(folder, self.about.max_tokens)
+        self.encoder = encoder if same and encoder else Encoder(folder, self.about.max_tokens)
         self._logits = _unpadded(folder, self.dtype, self.device) or _padded(
             folder, self.dtype, self.device, self.encoder.pad_id
         )

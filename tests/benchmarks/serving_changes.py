@@ -1,4 +1,4 @@
-"""A new champion under load: what a client that does not wait sees, on one and two replicas.
+"""A new champion under load: what a client that does not wait sees of it.
 
     python -m tests.benchmarks.serving_changes --banking FOLDER --folder NEW_FOLDER --rate 250
 
@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="registry, logs, the bundle")
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--changes", type=int, default=5, help="promotions")
-    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--replicas", type=int, nargs="+", default=[1], help="as many as there is room for"
+    )
     parser.add_argument("--model", default="minilm", help="of the bundle that is made")
     parser.add_argument("--port", type=int, default=8124)
     asked = parser.parse_args()
