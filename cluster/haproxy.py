@@ -6,6 +6,8 @@ would overwrite each other's, and its template binds the metrics and the statist
 interface. A binary of our own, a script before the real one, rewrites those two lines.
 """
 
+import contextlib
+import random
 import shlex
 import socket
 import sys
@@ -65,8 +67,8 @@ def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(lasting_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(lasting_port()),
         **RETRIES,
     }
     try:
@@ -83,6 +85,17 @@ def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
     script.write_text(text.replace("BINARY", shlex.quote(str(binary))))
     script.chmod(0o700)
     return found | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(script)}
+
+
+def lasting_port() -> int:
+    """A port of loopback that is free now and that no connection is given by chance later on: HAProxy
+    binds it only when something is deployed. Ray's own ranges begin at 10,002, 30,000 and 40,000,
+    and the kernel draws from 32,768 on."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    return free_port()
 
 
 def free_port() -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import growth, haproxy, raylets, state
-from cluster.session import LOOPBACK
+from cluster import growth, haproxy, raylets, secret, state
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, run_module
 
@@ -26,9 +25,9 @@ NODES = {
 
 
 @pytest.fixture
-def growing() -> Iterator[str]:
+def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address for jobs of a cluster without a CPU that may grow to two nodes of one each."""
-    token = raylets.ensure_token()
+    token = secret.ensure_token()
     temp = Path("/tmp") / f"sy-grow-{haproxy.free_port()}"
     temp.mkdir(mode=0o700)
     address = f"127.0.0.1:{haproxy.free_port()}"
@@ -70,7 +69,9 @@ def growing() -> Iterator[str]:
         f"--dashboard-agent-listen-port={agent}",
     ]  # fmt: skip
     try:
-        raylets.launch(temp, "node-0", arguments, ours | LOOPBACK)
+        for name, value in ours.items():
+            monkeypatch.setenv(name, value)
+        raylets.launch(temp, "node-0", arguments)
         raylets.wait(partial(state.answers, written), temp, "the head")
         raylets.wait(partial(state.agent_answers, agent), temp, "the job agent")
         yield written["dashboard"]
