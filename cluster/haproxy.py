@@ -88,9 +88,9 @@ def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
 
 
 def lasting_port() -> int:
-    """A port of loopback that is free now and that no connection is given by chance later on: HAProxy
-    binds it only when something is deployed. Ray's own ranges begin at 10,002, 30,000 and 40,000,
-    and the kernel draws from 32,768 on."""
+    """A port of loopback that is free now and that no connection is given by chance later on:
+    HAProxy binds it only when something is deployed. Ray's own ranges begin at 10,002, 30,000 and
+    40,000, and the kernel draws from 32,768 on."""
     for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
