@@ -35,6 +35,7 @@ SLOW = (
     slow("training faults", 9, "tests/integration/test_faults.py"),
     slow("search faults", 9, "tests/integration/test_search_faults.py"),
     slow("changes of an endpoint", 8, "tests/end_to_end/test_changes.py"),
+    slow("crowds at an endpoint", 5, "tests/end_to_end/test_crowds.py"),
     slow(
         "lost workers",
         5,

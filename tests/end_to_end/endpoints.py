@@ -17,6 +17,7 @@ from cluster.haproxy import MARK
 from cluster.session import LOOPBACK
 from tests.conftest import last_json
 from tests.end_to_end.conftest import run_module
+from tests.end_to_end.traffic import Traffic
 
 KEY = "sy_test-key"
 LIMIT_S = 60.0
@@ -96,6 +97,13 @@ def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> 
         assert time.monotonic() - began < limit_s, f"{what}: not within {limit_s:g} s"
         time.sleep(0.05)
     return time.monotonic() - began
+
+
+def answered(seen: Traffic, condition: Callable[[], bool] = lambda: True, calls: int = 40) -> None:
+    """Waits for so many more answers, and then for the condition."""
+    mark = seen.mark()
+    until(lambda: sum(not call.failed for call in seen.since(mark)) >= calls, "answers", 120)
+    until(condition, "what was to come about under load", 120)
 
 
 def note(name: str, figures: Mapping[str, Any]) -> None:

@@ -1,17 +1,15 @@
 """Changes and faults under load: what a client sees of them, on a real cluster with a tiny BERT."""
 
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from cluster.registry import CHAMPION, Registry
-from tests.end_to_end.endpoints import KEY, Endpoint, note, running, until
+from tests.end_to_end.endpoints import KEY, Endpoint, answered, note, running, until
 from tests.end_to_end.traffic import LOST, Traffic, summary, traffic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -71,13 +69,6 @@ def load(endpoint: Endpoint, registry: Registry) -> Iterator[Traffic]:
         champion = registry.aliases(NAME)[CHAMPION]
         answered(seen, lambda: seen.versions(max(0, seen.mark() - 20)) == {champion})
         yield seen
-
-
-def answered(seen: Traffic, condition: Callable[[], bool] = lambda: True, calls: int = 40) -> None:
-    """Waits for so many more answers, and then for the condition."""
-    mark = seen.mark()
-    until(lambda: sum(not call.failed for call in seen.since(mark)) >= calls, "answers", 120)
-    until(condition, "what was to come about under load", 120)
 
 
 @contextmanager
@@ -245,75 +236,6 @@ def test_a_bundle_in_place_of_the_registry_and_a_bad_one_is_refused(
     assert pids(endpoint) == before
 
 
-def test_slow_clients_take_nothing_from_the_others(endpoint: Endpoint, load: Traffic) -> None:
-    """400 connections that drip a header, then a body, for 15 s each."""
-    if subprocess.run(["which", "slowhttptest"], capture_output=True, check=False).returncode:
-        pytest.skip("slowhttptest is not installed")
-    mark = load.mark()
-    answered(load, calls=300)
-    calm = summary(load.since(mark))
-    for kind, flag in (("headers", "-H"), ("body", "-B")):
-        mark = load.mark()
-        slow = ["slowhttptest", flag, "-c", "400", "-r", "200", "-i", "1", "-l", "15", "-t", "POST"]
-        done = subprocess.run(
-            [*slow, "-u", f"{endpoint.url}/v1/classify", "-p", "5"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        found = summary(load.since(mark))
-        closed = re.findall(r"service available:\s*(\w+)", done.stdout)
-        note(f"slow {kind}", {"calm": calm, "beside": found, "available": closed[-1:]})
-        assert found["failed"] == {}, done.stdout[-500:]
-    answered(load)
-
-
-def test_two_thousand_connections_get_an_answer_or_429(endpoint: Endpoint) -> None:
-    import asyncio
-    import json
-    from collections import Counter
-
-    body = json.dumps({"texts": ["vpn is down"]}).encode()
-    port = int(endpoint.url.rsplit(":", 1)[1])
-    request = (
-        f"POST /v1/classify HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {KEY}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    statuses: Counter[int] = Counter()
-    most = 0
-
-    async def one(gate: asyncio.Event) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        await gate.wait()
-        for _ in range(3):
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            assert length is not None, head
-            await reader.readexactly(int(length[1]))
-            statuses[int(head.split()[1])] += 1
-        writer.close()
-
-    async def everybody() -> None:
-        nonlocal most
-        gate = asyncio.Event()
-        tasks = [asyncio.create_task(one(gate)) for _ in range(2000)]
-        gate.set()
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0.2)
-            most = max(most, *(p.memory_info().rss for p in endpoint.replicas()))
-        await asyncio.gather(*tasks)
-
-    before = max(p.memory_info().rss for p in endpoint.replicas())
-    asyncio.run(asyncio.wait_for(everybody(), 240))
-    grown = (most - before) / 2**20
-    note("2,000 connections", {"statuses": dict(statuses), "grown_mib": round(grown, 1)})
-    assert sum(statuses.values()) == 6000
-    assert set(statuses) <= {200, 429}
-    assert statuses[200] > 0
-    assert grown < 200
-
-
 def test_all_of_haproxy_listens_on_loopback(endpoint: Endpoint) -> None:
     found = [
         connection.laddr.ip
@@ -323,26 +245,6 @@ def test_all_of_haproxy_listens_on_loopback(endpoint: Endpoint) -> None:
     ]
     assert len(found) >= 3, "the front, the metrics and the statistics"
     assert set(found) == {"127.0.0.1"}
-
-
-@pytest.mark.parametrize(
-    ("headers", "allowed"),
-    [
-        ({f"x-{number}": "a" for number in range(5000)}, {400}),
-        ({"x-long": "a" * 1_000_000}, {400, 413, 431}),
-        ({"x-request-id": "\xff" * 10}, {200}),
-        ({"x-request-timeout-seconds": "0.000001"}, {200}),
-    ],
-    ids=["many", "long", "an id that is none", "a deadline that only Serve knows"],
-)
-def test_strange_headers_are_refused_or_passed_over_and_never_a_fault(
-    endpoint: Endpoint, headers: dict[str, str], allowed: set[int]
-) -> None:
-    sent = {"Authorization": f"Bearer {KEY}"} | headers
-    raw = [(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
-    reply = httpx.post(f"{endpoint.url}/v1/classify", json={"texts": ["vpn"]}, headers=raw)
-    assert reply.status_code in allowed
-    assert endpoint.info()["classes"] == 3
 
 
 def test_without_any_replica_the_front_answers_by_itself_and_is_counted(

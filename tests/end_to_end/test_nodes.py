@@ -21,9 +21,9 @@ from cluster.registry import CHAMPION, Registry
 from jobs.classifier.progress import Position
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, Cluster, run_module
-from tests.end_to_end.endpoints import KEY, Endpoint, note, running, until
+from tests.end_to_end.endpoints import KEY, Endpoint, answered, note, running, until
 from tests.end_to_end.nodes import Node, beyond_loopback, node_of, nodes
-from tests.end_to_end.traffic import Traffic, summary, traffic
+from tests.end_to_end.traffic import summary, traffic
 from tests.integration import faults, s3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -205,11 +205,11 @@ def test_an_endpoint_on_two_nodes_answers_on_when_one_of_them_dies(road: Road) -
     gone = next(node for node in before if not node.is_head)
     old = {process.pid for process in road.endpoint.replicas()}
     with traffic(road.endpoint.url, KEY, clients=CLIENTS) as seen:
-        answered(seen)
+        answered(seen, calls=100)
         mark = seen.mark()
         gone.kill()
         seconds = until(lambda: two_serve(road, old), "two replicas again", 120)
-        answered(seen)
+        answered(seen, calls=100)
     found = summary(seen.since(mark))
     note("node killed under load", {"seconds to two replicas": round(seconds, 1), **found})
     assert found["failed_twice"] == 0
@@ -222,9 +222,3 @@ def two_serve(road: Road, old: set[int]) -> bool:
     (served,) = overview.endpoints(road.endpoint.written)
     new = {process.pid for process in road.endpoint.replicas()} - old
     return bool(new) and served["replicas"] == {"RUNNING": 2}
-
-
-def answered(seen: Traffic, calls: int = 100) -> None:
-    """Waits for so many more answers."""
-    mark = seen.mark()
-    until(lambda: sum(not c.failed for c in seen.since(mark)) >= calls, "answers", 60)
