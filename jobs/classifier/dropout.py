@@ -61,7 +61,7 @@ class SeededDropout(nn.Module):
         kept = self._draws.levels(x.shape) >= self._left_out - _LEVELS // 2
         mask = kept.to(x.dtype).mul_(1 / (1 - self.p))
         # torch gives `apply` no types.
-        found: torch.Tensor = _Times.apply(x, mask)  # type: ignore[no-untyped-call]
+        found: torch.Tensor = _Times.apply(x, mask)  # type: ignore[no-untyped-call]  # torch has no types here
         return found
 
 

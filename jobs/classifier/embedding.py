@@ -39,7 +39,7 @@ class RowEmbedding(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         # torch gives `apply` no types.
-        found: torch.Tensor = _Lookup.apply(self.weight, ids, self.pending)  # type: ignore[no-untyped-call]
+        found: torch.Tensor = _Lookup.apply(self.weight, ids, self.pending)  # type: ignore[no-untyped-call]  # torch has no types here
         return found
 
     def take_gradient(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,7 +40,7 @@ class SummedGradients:
             for parameter in bucket:
                 hook = self._on_ready(number)
                 # torch gives it no types.
-                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]  # torch has no types here
 
     def expect(self) -> None:
         """The next backward pass is the last of this step: what it finishes may travel."""

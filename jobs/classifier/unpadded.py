@@ -59,7 +59,7 @@ class Unpadded:
         ids = np.zeros(len(rows.positions), np.int64)
         ids[: rows.total] = np.concatenate(tokens)
         # Nothing here happens twice with one shape, so that there is nothing to optimise for it.
-        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # not in its stubs
             logits = self._pass(torch.from_numpy(ids).to(self._device), rows)
         return torch.as_tensor(logits[: len(tokens)])
 
@@ -179,7 +179,7 @@ class _Product(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if self.ordered:
-            return torch.ops.mkldnn._linear_pointwise(  # type: ignore[no-any-return]
+            return torch.ops.mkldnn._linear_pointwise(  # type: ignore[no-any-return]  # torch has no types here
                 values, self.weight, self.bias, "none", [], ""
             )
         return F.linear(values, self.weight, self.bias)
@@ -199,7 +199,7 @@ class _Block(nn.Module):
     def rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         hidden = self.out_norm(self.out(seen) + hidden)
         inner = F.gelu(self.up(hidden))
-        return self.down_norm(self.down(inner) + hidden)  # type: ignore[no-any-return]
+        return self.down_norm(self.down(inner) + hidden)  # type: ignore[no-any-return]  # torch has no types here
 
 
 class _Layer(_Block):

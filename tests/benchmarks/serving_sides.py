@@ -69,7 +69,7 @@ class Server:
             raise RuntimeError(f"{self.target.url}: {error.code} {error.read()!r}") from None
         except OSError:
             return False
-        lists = [one["alternatives"] if "alternatives" in one else one for one in found]  # noqa: SIM401
+        lists = [one["alternatives"] if isinstance(one, dict) else one for one in found]
         if [len(labels) for labels in lists] != [TOP_K] * len(texts):
             raise RuntimeError(f"{self.target.url} does not give {TOP_K} labels a text: {found!r}")
         return True

@@ -142,7 +142,7 @@ def our_dtype() -> str:
 def workers(setup: Setup, *, batch_tokens: int, world: int = 2) -> Line:
     """Our step in several bare processes that share the threads."""
     with tempfile.TemporaryDirectory() as folder:
-        spawn(_rank, (world, Path(folder), setup, batch_tokens), world)  # type: ignore[no-untyped-call]
+        spawn(_rank, (world, Path(folder), setup, batch_tokens), world)  # type: ignore[no-untyped-call]  # torch has no types here
         line: Line = json.loads((Path(folder) / "line.json").read_text())
     return line
 

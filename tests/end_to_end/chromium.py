@@ -11,10 +11,10 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 def missing() -> str | None:
     """Why there is no browser, in a sentence; None where there is one."""
     try:
-        import playwright.sync_api  # noqa: F401
+        import playwright.sync_api  # noqa: F401  # looked for, not used
     except ImportError:
         return "no browser tests: playwright is not installed"
-    return None if _program() else "no browser tests: chromium is not installed (make browser)"
+    return None if _program() else "no browser tests: chromium is not installed (make tools)"
 
 
 @contextmanager
