@@ -3,25 +3,24 @@
 Knows nothing of commands, nor of what runs on the nodes.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster import haproxy, raylets, state
+from cluster.errors import ResourceError
 from cluster.session import say
 
 
 def begin(written: dict[str, Any]) -> None:
     """Starts every node of a new cluster, or leaves nothing but its logs."""
     temp = written["temp"]
+    # Written down first: whatever is started after it can be ended by it.
+    state.write_state(written)
     # Ray opens its own folder to everybody, with logs and control sockets in it; the one around it
     # is for this user alone.
     Path(temp).parent.mkdir(mode=0o700)
     Path(temp).mkdir()
-    # Written down first: whatever is started after it can be ended by it.
-    state.state_file().parent.mkdir(exist_ok=True)
-    state.state_file().write_text(json.dumps(written, indent=1) + "\n")
     try:
         _start(written, range(written["nodes"]))
     except BaseException:
@@ -47,15 +46,15 @@ def logs(written: dict[str, Any]) -> list[Path]:
 
 
 def _start(written: dict[str, Any], numbers: range, alive: int = 0) -> None:
-    temp, agents = Path(written["temp"]), []
+    temp = Path(written["temp"])
     for count, number in enumerate(numbers, start=alive + 1):
-        agents.append(haproxy.free_port())
-        words = [*_words(written, head=number == 0), f"--dashboard-agent-listen-port={agents[-1]}"]
-        raylets.launch(temp, f"node-{number}", words)
+        agent = haproxy.free_port()
+        words = [*_words(written, head=number == 0), f"--dashboard-agent-listen-port={agent}"]
+        node = raylets.launch(temp, f"node-{number}", words)
         # One after the other: what they look for free ports with knows nothing of the others.
-        raylets.wait(partial(_has_nodes, written, count), temp, f"node {number}")
-    # Jobs are taken by an agent of their own process, which comes up last.
-    raylets.wait(lambda: all(map(state.agent_answers, agents)), temp, "the job agents")
+        raylets.wait(partial(_has_nodes, written, count), node)
+        # Jobs are taken by an agent of their own process, which comes up last.
+        raylets.wait(partial(state.agent_answers, agent), node)
 
 
 def _words(written: dict[str, Any], *, head: bool) -> list[str]:
@@ -71,4 +70,11 @@ def _words(written: dict[str, Any], *, head: bool) -> list[str]:
 
 
 def _has_nodes(written: dict[str, Any], count: int) -> bool:
-    return state.answers(written) and state.alive_nodes(written) >= count
+    if state.answers(written):
+        return state.alive_nodes(written) >= count
+    if state.session(written) is not None:
+        raise ResourceError(
+            f"Another cluster took {written['dashboard']} at the same moment. Run this again, or "
+            "give --dashboard-port another one."
+        )
+    return False

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,6 @@ from cluster.session import COMMON_ENVIRONMENT, LOOPBACK, SERVE_ENVIRONMENT
 START_LIMIT_S = 120
 STOP_LIMIT_S = 8
 TERMINATE_LIMIT_S = 5
-SETTLE_S = 5
 # `ray start` refuses to join a second node to a cluster that keeps to loopback, and else takes the
 # machine's own address in place of 127.0.0.1. Here only the refusal is taken away: what this
 # process starts has the environment of the others, and listens where they do.
@@ -38,7 +38,15 @@ main()
 _STARTER = "ray.scripts.scripts"  # in the command line of whatever starts a node
 
 
-def launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Node:
+    """A node that was started: its process, which lasts as long as it, and what that says."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+def launch(temp: Path, name: str, arguments: Sequence[str]) -> Node:
     """Starts `ray start --block` on its own, with this interpreter first on the path: a job's
     `python` is whatever comes first there."""
     bin_folder = str(Path(sys.executable).parent)
@@ -53,8 +61,9 @@ def launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
     for foreign in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what is here
         environment.pop(foreign, None)
     starter = ["-m", _STARTER] if "--head" in arguments else ["-c", _JOIN]
-    with (temp / f"{name}.log").open("ab") as log:
-        subprocess.Popen(
+    path = temp / f"{name}.log"
+    with path.open("ab") as log:
+        process = subprocess.Popen(
             [sys.executable, "-u", *starter, "start", *arguments],  # its log is read while it runs
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -62,19 +71,18 @@ def launch(temp: Path, name: str, arguments: Sequence[str]) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    return Node(process, path)
 
 
-def wait(ready: Callable[[], bool], temp: Path, what: str) -> None:
+def wait(ready: Callable[[], bool], node: Node) -> None:
+    """Waits for what a node brings; SwitchyardError with its last words where it ends before."""
     began = time.monotonic()
     while not ready():
-        waited = time.monotonic() - began
-        # A process that has just been started does not show its environment at once.
-        died = waited > SETTLE_S and not processes(str(temp))
-        if died or waited > START_LIMIT_S:
-            tail = "".join(p.read_text(errors="replace")[-1500:] for p in temp.glob("*.log"))
-            raise SwitchyardError(
-                f"{what} did not start within {START_LIMIT_S} s. Ray said:\n{tail}"
-            )
+        code, waited = node.process.poll(), time.monotonic() - began
+        if code is not None or waited > START_LIMIT_S:
+            how = f"ended with code {code}" if code is not None else f"took over {START_LIMIT_S} s"
+            said = node.log.read_text(errors="replace")[-1500:]
+            raise SwitchyardError(f"{node.log.stem} {how}, and is not up. It said:\n{said}")
         time.sleep(0.2)
 
 

@@ -25,14 +25,32 @@ def read_state() -> dict[str, Any] | None:
         raise StorageError(f"{state_file()} cannot be read: {error}.") from None
 
 
+def write_state(state: dict[str, Any]) -> None:
+    """Writes down what `up` begins; StorageError where the current folder takes no file."""
+    try:
+        state_file().parent.mkdir(exist_ok=True)
+        state_file().write_text(json.dumps(state, indent=1) + "\n")
+    except OSError as error:
+        raise StorageError(
+            f"{state_file()} cannot be written: {error}. Start the cluster in a folder of yours."
+        ) from None
+
+
 def client_environment(state: dict[str, Any]) -> dict[str, str]:
     """What a client of this cluster needs in its environment."""
     return {"RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": state["dashboard"]}
 
 
 def answers(state: dict[str, Any]) -> bool:
-    """Whether the dashboard and its job API answer."""
-    return get(state, "/api/jobs/") is not None
+    """Whether the dashboard and its job API answer, and are those of this cluster: another one of
+    this user, with the same token, may have taken the port."""
+    return session(state) == Path(state["temp"], "session_latest").resolve().name
+
+
+def session(state: dict[str, Any]) -> str | None:
+    """Ray's name of the session that answers where the dashboard should be; None for none."""
+    reply = get(state, "/api/version")
+    return None if reply is None else str(reply.get("session_name"))
 
 
 def get(state: dict[str, Any], route: str) -> Any:

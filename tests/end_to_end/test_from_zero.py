@@ -60,6 +60,7 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     written = {
         "address": address,
         "dashboard": f"http://127.0.0.1:{dashboard}",
+        "temp": str(temp),
         "token": str(token) if token else None,
     }
     arguments = [
@@ -71,9 +72,9 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     try:
         for name, value in ours.items():
             monkeypatch.setenv(name, value)
-        raylets.launch(temp, "node-0", arguments)
-        raylets.wait(partial(state.answers, written), temp, "the head")
-        raylets.wait(partial(state.agent_answers, agent), temp, "the job agent")
+        head = raylets.launch(temp, "node-0", arguments)
+        raylets.wait(partial(state.answers, written), head)
+        raylets.wait(partial(state.agent_answers, agent), head)
         yield written["dashboard"]
     finally:
         raylets.end(str(temp))

@@ -54,7 +54,7 @@ def dashboard() -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
             seen.append((self.path, self.headers["Authorization"]))
             nodes = [{"raylet": {"state": state}} for state in ("ALIVE", "DEAD", "ALIVE")]
             answers = {
-                "/api/jobs/": [],
+                "/api/version": {"session_name": "session_latest"},  # there is no link of that name
                 "/nodes?view=summary": {"data": {"summary": [*nodes, {}]}},
             }
             found = answers.get(self.path)
@@ -168,9 +168,9 @@ def test_a_dashboard_is_asked_with_the_token_of_the_state_or_of_the_environment(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "from-outside")
     assert state_module.answers(state) is True
     assert seen == [
-        ("/api/jobs/", "Bearer from-the-file"),
+        ("/api/version", "Bearer from-the-file"),
         ("/nodes?view=summary", "Bearer from-the-file"),
-        ("/api/jobs/", "Bearer from-outside"),
+        ("/api/version", "Bearer from-outside"),
     ]
     assert state_module.get(state, "/nowhere") is None
 

@@ -7,6 +7,7 @@ import pytest
 
 from cluster import members, raylets
 from cluster import state as state_module
+from cluster.errors import ResourceError
 
 
 @pytest.fixture
@@ -78,3 +79,13 @@ def test_a_start_that_fails_is_forgotten_and_its_logs_are_kept(
         members.begin(written)
     assert state_module.read_state() is None
     assert [path.name for path in members.logs(written)] == ["node-0.log"]
+
+
+def test_a_dashboard_of_another_cluster_in_its_place_is_said(
+    written: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that are started at the same moment may find the same port free."""
+    monkeypatch.setattr(state_module, "get", lambda *_: {"session_name": "session_of_another"})
+    assert not state_module.answers(written)
+    with pytest.raises(ResourceError, match=r"Another cluster took http://127\.0\.0\.1:7002"):
+        members._has_nodes(written, 1)

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from cluster import raylets
+from cluster.errors import SwitchyardError
 
 SLEEP = "import time; time.sleep(300)"
 # A process of a cluster whose own children know nothing of it, as a job may have them.
@@ -87,3 +89,11 @@ def test_the_first_node_is_ray_s_own_start_and_the_others_join_it_on_loopback(
     assert (joined[2], joined[4:]) == ("-c", ["start", "--address=127.0.0.1:1"])
     compile(joined[3], "joining", "exec")
     assert raylets._STARTER in joined[3], "by it the processes to end first are known"
+
+
+def test_a_node_that_ends_before_it_is_up_is_not_waited_for(begin: Begin, tmp_path: Path) -> None:
+    log = tmp_path / "node-1.log"
+    log.write_text("the port is taken\n")
+    process: Any = begin(None, "raise SystemExit(7)")
+    with pytest.raises(SwitchyardError, match=r"node-1 ended with code 7(?s:.)*the port is taken"):
+        raylets.wait(lambda: False, raylets.Node(process, log))
