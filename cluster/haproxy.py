@@ -7,6 +7,7 @@ interface. A binary of our own, a script before the real one, rewrites those two
 """
 
 import contextlib
+import os
 import random
 import shlex
 import socket
@@ -82,8 +83,10 @@ def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
     front = "\\\n    ".join(_FRONT)  # sed's `a` goes on after a backslash at the end of a line
     spare = _BUT_THE_FRONT if open_front else ""
     text = _SCRIPT.replace("SPARE", spare).replace("FRONT", front)
-    script.write_text(text.replace("BINARY", shlex.quote(str(binary))))
-    script.chmod(0o700)
+    draft = folder / f"{script.name}.{os.getpid()}"
+    draft.write_text(text.replace("BINARY", shlex.quote(str(binary))))
+    draft.chmod(0o700)
+    draft.replace(script)  # in one step: another node's HAProxy may be reloaded by it just now
     return found | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(script)}
 
 

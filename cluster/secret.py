@@ -9,24 +9,53 @@ import os
 import secrets
 from pathlib import Path
 
+from cluster.errors import SettingError, StorageError
+
 
 def token_file() -> Path:
     """Where Ray looks for it."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+
+
+def has_token() -> bool:
+    """Whether Ray finds a token here; a cluster that asks for it wants the mode said aloud."""
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_file().is_file()
 
 
 def ensure_token() -> Path | None:
-    """Ray's own token file, made if there is none; None if the token is in the environment."""
+    """Ray's own token file, made if there is none; None if the token is in the environment.
+
+    SettingError where its place is no file's, StorageError where none can be made.
+    """
     if os.environ.get("RAY_AUTH_TOKEN"):
         return None
     path = token_file()
-    if path.exists():
+    if path.exists() and not path.is_file():
+        raise SettingError(f"RAY_AUTH_TOKEN_PATH is {path}, which is no file: name one.")
+    if path.is_file():
         _keep_others_out(path)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, secrets.token_hex(32))
+    except OSError as error:
+        raise StorageError(
+            f"The cluster's token cannot be written to {path}: {error}. Set RAY_AUTH_TOKEN_PATH to "
+            "a file of yours."
+        ) from None
     return path
+
+
+def _write(path: Path, token: str) -> None:
+    """Makes the file whole, unless another command did at the same moment: then that one counts."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _keep_others_out(path: Path) -> None:

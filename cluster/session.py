@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import haproxy, secret
-from cluster.errors import DataError, SettingError
+from cluster.errors import DataError, SettingError, StorageError
 from cluster.storage import is_local
 
 # Read by Ray before it starts anything. HAProxy in front of the replicas and Serve's throughput
@@ -52,7 +52,7 @@ def connect(*, cpus: int | None = None, serving: bool = False) -> None:
         if os.environ.get("RAY_AUTH_MODE", "token") == "token":
             # Before Ray makes one that everybody on this machine can read. Of a home that cannot be
             # written to it says so itself.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(StorageError):
                 secret.ensure_token()
     import ray
 
@@ -70,7 +70,7 @@ def connect(*, cpus: int | None = None, serving: bool = False) -> None:
             "(python -m cluster.submit -- python -m …), or unset RAY_ADDRESS to run it here."
         )
     # A cluster whose token is on disk wants the mode said aloud; it may have been started by hand.
-    if has_token():
+    if secret.has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         ray.init(address=address, logging_level=logging.WARNING)
@@ -85,15 +85,6 @@ def _own_haproxy() -> dict[str, str]:
     folder = tempfile.mkdtemp(prefix="sy-", dir="/tmp")  # sockets' paths have 107 bytes
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return haproxy.environment(Path(folder))
-
-
-def has_token() -> bool:
-    """Whether Ray finds a token here; a cluster that asks for it wants the mode said aloud."""
-    return bool(
-        os.environ.get("RAY_AUTH_TOKEN")
-        or os.environ.get("RAY_AUTH_TOKEN_PATH")
-        or os.path.exists(os.path.expanduser("~/.ray/auth_token"))
-    )
 
 
 def _be_quiet() -> None:

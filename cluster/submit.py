@@ -20,7 +20,8 @@ from pydantic import Field
 
 from cluster import command
 from cluster.errors import ResourceError, SettingError, SwitchyardError, user_error_in
-from cluster.session import has_token, say
+from cluster.secret import has_token
+from cluster.session import say
 from cluster.state import answers, client_environment, read_state
 
 MIB = 1024 * 1024

@@ -253,6 +253,41 @@ def test_a_token_that_cannot_be_changed_is_taken_as_it_is(
     assert secret.ensure_token() == path
 
 
+def test_a_folder_in_the_place_of_the_token_is_refused_and_left_as_it_is(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.chmod(0o755)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here))
+    with pytest.raises(SettingError, match="which is no file"):
+        secret.ensure_token()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")
+    monkeypatch.setenv("HOME", str(here))
+    assert secret.ensure_token() == here / ".ray" / "auth_token", "an empty path is none"
+    assert stat.S_IMODE(here.stat().st_mode) == 0o755
+
+
+def test_of_two_that_make_a_token_at_once_the_first_counts(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    monkeypatch.setattr(
+        secret.secrets, "token_hex", lambda _: path.write_text("first") and "second"
+    )
+    assert secret.ensure_token() == path
+    assert path.read_text() == "first"
+    assert [each.name for each in here.iterdir() if each.name.startswith("token")] == ["token"]
+
+
+def test_a_token_that_cannot_be_written_is_said_in_a_sentence(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "file").touch()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "file" / "token"))
+    with pytest.raises(StorageError, match="cannot be written to .*RAY_AUTH_TOKEN_PATH"):
+        secret.ensure_token()
+
+
 def test_a_token_in_the_environment_is_left_there(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
