@@ -9,8 +9,8 @@ of Ray: it is given how to load and where to put.
 import logging
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -29,7 +29,13 @@ LONGEST_WAIT_S = 600.0
 # a load at equal rights would take half of the answers' time.
 NICENESS = 10
 
-Load = Callable[[str, str, str | None], Loaded]  # (URI, name, version of a registry's)
+
+class Load(Protocol):
+    """Loads and tries the bundle at a URI; `before`: what is loaded already, to take over from."""
+
+    def __call__(
+        self, uri: str, name: str, *, version: str | None, before: Loaded | None
+    ) -> Loaded: ...
 
 
 class Place(Protocol):
@@ -41,6 +47,17 @@ class Place(Protocol):
 
 
 logger = logging.getLogger("ray.serve")
+
+
+@contextmanager
+def _panics_are_errors() -> Iterator[None]:
+    """A panic in Rust, of the tokenizer or the client of the store, is no Exception in Python."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -121,16 +138,20 @@ class Keeper:
         refused: Exception | None = None
         try:
             wish = _look_up(live)
-            return self._load(wish.uri, live.name, wish.version), None
+            return self._loaded(wish, live), None
         except Exception as error:
             refused = error
             self._fail(_said(live), error)
         for old in _earlier(live):
             try:
-                return self._load(old.uri, live.name, old.version), self._place.update
+                return self._loaded(old, live), self._place.update
             except Exception as error:
                 logger.warning("%s cannot take its place: %s", old.uri, error)
         raise refused
+
+    @_panics_are_errors()
+    def _loaded(self, wish: _Wish, live: Live) -> Loaded:
+        return self._load(wish.uri, live.name, version=wish.version, before=self._served)
 
     def _run(self) -> None:
         with suppress(OSError):  # not every system lets a thread step back
@@ -161,15 +182,13 @@ class Keeper:
             wish = _look_up(live)
             loaded = None
             if not wish.is_met_by(self._served, live.name):
-                loaded = self._load(wish.uri, live.name, wish.version)
+                loaded = self._loaded(wish, live)
             if number != self._wishes:
                 return
             if loaded is not None:
                 self._serve(loaded, None)
             self._place.update, self._failures = None, 0
-        except (
-            BaseException
-        ) as error:  # also a panic of the tokenizer's Rust, which is no Exception
+        except Exception as error:
             if number == self._wishes:
                 self._failures += 1
                 self._fail(_said(live), error)
@@ -180,7 +199,7 @@ class Keeper:
         self._place.put(loaded)
         logger.info("Serving %s version %s from %s", loaded.name, loaded.version, loaded.uri)
 
-    def _fail(self, wanted: str, error: BaseException) -> None:
+    def _fail(self, wanted: str, error: Exception) -> None:
         # Only errors of ours are written for readers; another's text may hold anything.
         kind = type(error).__name__
         said = str(error) if isinstance(error, SwitchyardError) else f"{kind}; see the log."
@@ -198,6 +217,7 @@ class Keeper:
         return self._live.registry.poll_s if self._live.registry.uri is not None else 86_400.0
 
 
+@_panics_are_errors()
 def _look_up(live: Live) -> _Wish:
     uri, version = origin.find(live.bundle, live.registry.uri, live.name)
     return _Wish(uri, version, version or live.bundle_version)

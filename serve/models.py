@@ -61,8 +61,12 @@ def load(
     versions.
     """
     with storage.local_copy(uri) as folder:
-        encoder = before.predictor.encoder if before is not None else None
-        predictor = Predictor(folder, precision=precision, threads=threads, encoder=encoder)
+        predictor = Predictor(
+            folder,
+            precision=precision,
+            threads=threads,
+            before=before.predictor if before is not None else None,
+        )
         version = version or version_of((folder / bundle.COMMIT).read_bytes())
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     _warm(predictor, uri)

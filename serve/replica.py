@@ -6,6 +6,7 @@
 """
 
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +20,9 @@ from serve.exporter import ray_telemetry
 from serve.feedback import FeedbackStore
 from serve.guard import Guard
 from serve.inward import bind_to_node
-from serve.keeper import Keeper, Load
+from serve.keeper import Keeper
 from serve.keyring import Keyring
-from serve.models import Loaded, load
+from serve.models import load
 from serve.queue import GPU_TURN_TOKENS, TURN_TOKENS
 from serve.service import Service
 from serve.settings import Endpoint, Live
@@ -59,7 +60,8 @@ class Replica:
             workers=1 if gpu else workers,
             turn_tokens=GPU_TURN_TOKENS if gpu else TURN_TOKENS,
         )
-        self.keeper = Keeper(_loader(endpoint, threads), self.service, keys)
+        load_one = partial(load, precision=endpoint.precision, threads=threads)
+        self.keeper = Keeper(load_one, self.service, keys)
         if endpoint.says_what:
             self.keeper.begin(endpoint)
 
@@ -96,24 +98,6 @@ class Replica:
     def __serve_build_asgi_app__(self) -> Guard:
         """Called by Serve once the replica is made."""
         return make_app(self.service, says_id=False)
-
-
-def _loader(endpoint: Endpoint, threads: int) -> Load:
-    last: Loaded | None = None
-
-    def load_one(uri: str, name: str, version: str | None) -> Loaded:
-        nonlocal last
-        last = load(
-            uri,
-            name,
-            precision=endpoint.precision,
-            threads=threads,
-            version=version,
-            before=last,
-        )
-        return last
-
-    return load_one
 
 
 def build(args: dict[str, Any]) -> Any:

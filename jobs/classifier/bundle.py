@@ -111,6 +111,12 @@ def check(folder: Path) -> About:
     return read_about(folder)
 
 
+def tokenizer_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the tokenizer of a checked bundle is made of."""
+    hashes: dict[str, str] = _read_raw(folder)["sha256"]
+    return {name: hashes[name] for name in _TOKENIZER_FILES if name in hashes}
+
+
 def amend(folder: Path, files: Mapping[str, str]) -> None:
     """Replaces or adds text files of a whole bundle; their hashes in `bundle.json` follow, last."""
     raw = _read_raw(folder)

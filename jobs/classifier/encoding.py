@@ -1,6 +1,5 @@
 """From text to token ids: the one function that training, evaluation and serving share."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ class Encoder:
         """Loads the tokenizer in `folder`; `threads` lets its Rust half use every core."""
         from transformers import AutoTokenizer
 
-        self.key = key_of(folder, max_tokens)
         os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads else "false"
         self.tokenizer: Any = AutoTokenizer.from_pretrained(
             str(folder), use_fast=True, local_files_only=True
@@ -53,14 +51,6 @@ class Encoder:
             [np.array(e.ids, dtype=np.int32) for e in found],
             np.array([bool(e.overflowing) for e in found], dtype=np.bool_),
         )
-
-
-def key_of(folder: Path, max_tokens: int) -> str:
-    """Equal for two folders whose encoders are the same: a digest of what they are made of."""
-    digest = hashlib.sha256(str(max_tokens).encode())
-    for path in sorted(folder.glob("*token*.json")) + sorted(folder.glob("vocab.*")):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def grid(length: int) -> int:

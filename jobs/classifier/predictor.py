@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.classifier import bundle, unpadded
-from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, key_of, pad
+from jobs.classifier.encoding import Encoded, Encoder, TokenIds, grid, pad
 from jobs.classifier.network import saved_network
 from jobs.classifier.precision import Precision, resolve
 
@@ -92,20 +92,23 @@ class Predictor:
         device: str | None = None,
         precision: Precision = "fp32",
         threads: int | None = None,
-        encoder: Encoder | None = None,
+        before: "Predictor | None" = None,
     ) -> None:
         """Checks and loads the bundle in a local folder; BundleError if it is not sound.
 
         `device` is a torch device (None: the GPU if there is one); `threads` is for torch.
-        `encoder`: one that is there already; it is taken if the bundle's would be the same.
+        `before`: one that is loaded already; its tokenizer is taken over where it is the same.
         """
         self.about = bundle.check(folder)
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = resolve(precision, self.device)
-        same = encoder is not None and encoder.key == key_of(folder, self.about.max_tokens)
-        self.encoder = encoder if same and encoder else Encoder(folder, self.about.max_tokens)
+        self._tokenizer = (bundle.tokenizer_hashes(folder), self.about.max_tokens)
+        if before is not None and before._tokenizer == self._tokenizer:
+            self.encoder: Encoder = before.encoder
+        else:
+            self.encoder = Encoder(folder, self.about.max_tokens)
         self._logits = _unpadded(folder, self.dtype, self.device) or _padded(
             folder, self.dtype, self.device, self.encoder.pad_id
         )
@@ -162,7 +165,7 @@ def _padded(folder: Path, dtype: torch.dtype, device: torch.device, pad_id: int)
     """The pass of transformers, for every other network."""
     network = saved_network(folder).to(device)
     if dtype is not torch.float32:
-        halve(network, dtype)
+        _halve(network, dtype)
 
     def logits(tokens: Sequence[TokenIds]) -> torch.Tensor:
         ids, mask = pad(tokens, pad_id)
@@ -175,7 +178,7 @@ def _padded(folder: Path, dtype: torch.dtype, device: torch.device, pad_id: int)
     return logits
 
 
-def halve(network: Any, dtype: torch.dtype) -> None:
+def _halve(network: Any, dtype: torch.dtype) -> None:
     """Keeps the encoder's weights in `dtype`, so that no pass converts them; the head computes in
     float32, since temperature and offsets are folded into it and a label hangs on small
     differences of its sums."""

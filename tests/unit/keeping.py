@@ -29,13 +29,17 @@ class Loader:
 
     def __init__(self) -> None:
         self.tried: list[str] = []
+        self.before: list[Loaded | None] = []
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, uri: str, name: str, version: str | None) -> Loaded:
+    def __call__(
+        self, uri: str, name: str, *, version: str | None, before: Loaded | None
+    ) -> Loaded:
         self.tried.append(uri)
+        self.before.append(before)
         assert self.gate.wait(30)
-        return load(uri, name, precision="fp32", threads=1, version=version)
+        return load(uri, name, precision="fp32", threads=1, version=version, before=before)
 
 
 def until(condition: Callable[[], Any]) -> None:

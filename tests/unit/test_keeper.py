@@ -47,6 +47,7 @@ def test_a_wish_is_loaded_in_the_background_and_then_put(
     loader.gate.set()
     until(lambda: len(shelf.put_there) == 2)
     assert shelf.put_there[1].predictor.about.labels == ["a", "b"]
+    assert loader.before == [None, shelf.put_there[0]], "what it may take over from"
 
 
 def test_of_two_wishes_the_newer_counts_however_long_the_older_takes_to_load(

@@ -271,9 +271,12 @@ def test_of_two_that_make_a_token_at_once_the_first_counts(
 ) -> None:
     path = here / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    monkeypatch.setattr(
-        secret.secrets, "token_hex", lambda _: path.write_text("first") and "second"
-    )
+
+    def beaten(_: int) -> str:
+        path.write_text("first")
+        return "second"
+
+    monkeypatch.setattr(secret.secrets, "token_hex", beaten)
     assert secret.ensure_token() == path
     assert path.read_text() == "first"
     assert [each.name for each in here.iterdir() if each.name.startswith("token")] == ["token"]
@@ -284,7 +287,7 @@ def test_a_token_that_cannot_be_written_is_said_in_a_sentence(
 ) -> None:
     (here / "file").touch()
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "file" / "token"))
-    with pytest.raises(StorageError, match="cannot be written to .*RAY_AUTH_TOKEN_PATH"):
+    with pytest.raises(StorageError, match=r"cannot be written to .*RAY_AUTH_TOKEN_PATH"):
         secret.ensure_token()
 
 

@@ -234,12 +234,12 @@ def test_the_number_of_threads_is_set_where_it_is_asked_for(sharp_bundle: Path) 
 def test_a_tokenizer_that_is_there_is_taken_where_it_is_the_same(
     sharp_bundle: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
-    again = Predictor(sharp_bundle, device="cpu", encoder=predictor.encoder)
+    again = Predictor(sharp_bundle, device="cpu", before=predictor)
     assert again.encoder is predictor.encoder
     other = shutil.copytree(sharp_bundle, tmp_path / "bundle")
     words = (other / "tokenizer.json").read_text().replace('"vpn"', '"vpm"')
     bundle.amend(other, {"tokenizer.json": words})
-    made = Predictor(other, device="cpu", encoder=predictor.encoder).encoder
+    made = Predictor(other, device="cpu", before=predictor).encoder
     assert made is not predictor.encoder
     assert (
         made.encode(["vpn"]).tokens[0].tolist() != again.encoder.encode(["vpn"]).tokens[0].tolist()
