@@ -179,13 +179,22 @@ class _Product(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if self.ordered:
-            return torch.ops.mkldnn._linear_pointwise(  # type: ignore[no-any-return]  # torch has no types here
+            product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
                 values, self.weight, self.bias, "none", [], ""
             )
+            return product
         return F.linear(values, self.weight, self.bias)
 
 
-class _Block(nn.Module):
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, rows: _Rows
+) -> torch.Tensor:
+    """[rows, heads, queries, size of a head] from queries, keys and values side by side."""
+    parts = [_by_head(part, heads) for part in (query, key, value)]
+    return F.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=rows.mask)
+
+
+class _Rest(nn.Module):
     """What follows attention in a layer."""
 
     def __init__(self, weights: _Weights, layer: str, epsilon: float) -> None:
@@ -196,57 +205,52 @@ class _Block(nn.Module):
         self.down = weights.product(f"{layer}.output.dense")
         self.down_norm = weights.norm(f"{layer}.output.LayerNorm", epsilon)
 
-    def rest(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         hidden = self.out_norm(self.out(seen) + hidden)
         inner = F.gelu(self.up(hidden))
-        return self.down_norm(self.down(inner) + hidden)  # type: ignore[no-any-return]  # torch has no types here
+        outer: torch.Tensor = self.down_norm(self.down(inner) + hidden)
+        return outer
 
 
-class _Layer(_Block):
+class _Layer(nn.Module):
     """[tokens, size] from those of the layer before; queries, keys and values are one product."""
 
     heads: Final[int]
 
     def __init__(self, weights: _Weights, layer: str, epsilon: float, heads: int) -> None:
-        super().__init__(weights, layer, epsilon)
+        super().__init__()
         self.heads = heads
         parts = (f"{layer}.attention.self.{part}" for part in ("query", "key", "value"))
         self.asked = weights.product(*parts)
+        self.rest = _Rest(weights, layer, epsilon)
 
     def forward(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
-        together = _side_by_side(self.asked(hidden), rows)
-        query, key, value = together.chunk(3, dim=-1)
-        seen = F.scaled_dot_product_attention(
-            _by_head(query, self.heads),
-            _by_head(key, self.heads),
-            _by_head(value, self.heads),
-            attn_mask=rows.mask,
-        )
-        return self.rest(_behind_each_other(seen.transpose(1, 2), rows), hidden)
+        query, key, value = _side_by_side(self.asked(hidden), rows).chunk(3, dim=-1)
+        seen = _attend(query, key, value, self.heads, rows)
+        seen = _behind_each_other(seen.transpose(1, 2), rows)
+        outer: torch.Tensor = self.rest(seen, hidden)
+        return outer
 
 
-class _LastLayer(_Block):
+class _LastLayer(nn.Module):
     """[height, size]: the first token of each row alone, from all tokens of the layer before."""
 
     heads: Final[int]
 
     def __init__(self, weights: _Weights, layer: str, epsilon: float, heads: int) -> None:
-        super().__init__(weights, layer, epsilon)
+        super().__init__()
         self.heads = heads
         attention = f"{layer}.attention.self"
         self.query = weights.product(f"{attention}.query")
         self.asked = weights.product(f"{attention}.key", f"{attention}.value")
+        self.rest = _Rest(weights, layer, epsilon)
 
     def forward(self, hidden: torch.Tensor, rows: _Rows) -> torch.Tensor:
         first = hidden[rows.starts]
         key, value = _side_by_side(self.asked(hidden), rows).chunk(2, dim=-1)
-        seen = F.scaled_dot_product_attention(
-            _by_head(self.query(first)[:, None, :], self.heads),
-            _by_head(key, self.heads),
-            _by_head(value, self.heads),
-            attn_mask=rows.mask,
-        )
-        return self.rest(seen.reshape(rows.height, -1), first)
+        seen = _attend(self.query(first)[:, None, :], key, value, self.heads, rows)
+        outer: torch.Tensor = self.rest(seen.reshape(rows.height, -1), first)
+        return outer
 
 
 class _Pass(nn.Module):

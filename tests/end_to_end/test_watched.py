@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,10 @@ def test_every_panel_shows_something(prometheus: Prometheus, asked: int) -> None
         ]
         for panel in PANELS
     }
-    empty = {title for title, exprs in queries.items() if not all(prometheus.ask(e) for e in exprs)}
-    assert empty == set()
+    for title, exprs in queries.items():
+        for expr in exprs:
+            # Some come late, and are gone for a while: Serve's controller says its own rarely.
+            until(partial(prometheus.ask, expr), f"figures for {expr} in the panel {title}")
 
 
 def test_every_alert_is_understood_and_none_fires(prometheus: Prometheus, asked: int) -> None:
