@@ -28,7 +28,7 @@ from jobs.classifier.stopping import Rule
 from jobs.decisions import Judge
 from jobs.feed import StoreFeed
 from jobs.prepared import Prepared
-from jobs.pulse import observed, run_name
+from jobs.pulse import observed
 from jobs.saving import going_on
 from jobs.training import Training, balanced_plan, loss_of, recipe_of
 
@@ -43,7 +43,7 @@ def worker_config(
     plan: Plan,
     stores: Mapping[str, str],
     *,
-    run: str = "",
+    run: str,
 ) -> dict[str, Any]:
     """The plain values that every worker gets; `run`: by what name its metrics go."""
     return {
@@ -204,15 +204,21 @@ class Fitted:
 
 
 def fit(
-    settings: Training, prepared: Prepared, plan: Plan, output: str, stores: Mapping[str, str]
+    settings: Training,
+    prepared: Prepared,
+    plan: Plan,
+    output: str,
+    stores: Mapping[str, str],
+    *,
+    run: str,
 ) -> Fitted:
-    """Trains until `settings` say that it is enough.
+    """Trains until `settings` say that it is enough; its metrics go by the name of `run`.
 
     A run in the same place goes on from its newest sound checkpoint, whatever ended it: whether
     that is wanted was settled before.
     """
     say(f"Training with {plan.workers} {'GPU' if plan.gpu else 'CPU'} worker(s) …")
-    config = worker_config(settings, prepared, plan, stores, run=run_name(output))
+    config = worker_config(settings, prepared, plan, stores, run=run)
     return fit_workers(config, plan, storage.join(output, CHECKPOINTS))
 
 

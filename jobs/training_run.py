@@ -20,6 +20,7 @@ from jobs import balance, bundles, estimate, trainer
 from jobs.classifier import bundle
 from jobs.data_settings import Data, PreparedData
 from jobs.prepared import Prepared, open_prepared
+from jobs.pulse import run_name
 from jobs.trainer import Fitted
 from jobs.training import Training, balanced_plan, check, ignored
 
@@ -44,8 +45,11 @@ class TrainCommand(Training):
         return Training(**values | {"data": Data(**self.data.model_dump(exclude={"uri"}))})
 
 
-def train(settings: TrainCommand) -> dict[str, Any]:
-    """Trains and publishes the bundle, or says what would be done."""
+def train(settings: TrainCommand, *, run: str | None = None) -> dict[str, Any]:
+    """Trains and publishes the bundle, or says what would be done.
+
+    `run`: by what name its metrics go; None: by that of the output's folder.
+    """
     prepared = open_prepared(settings.data.uri)
     _check(settings, prepared)
     session.connect()
@@ -60,16 +64,16 @@ def train(settings: TrainCommand) -> dict[str, Any]:
     with lease.held(settings.output, "output"):
         _refuse_what_others_did(settings)
         session.require_everywhere(settings.output, "output", holding=lease.SIGN)
-        return _train(settings, prepared, plan)
+        return _train(settings, prepared, plan, run or run_name(settings.output))
 
 
-def _train(settings: TrainCommand, prepared: Prepared, plan: Plan) -> dict[str, Any]:
+def _train(settings: TrainCommand, prepared: Prepared, plan: Plan, run: str) -> dict[str, Any]:
     training = settings.training()
     _record(settings, prepared, plan)
     stores = trainer.token_stores(prepared, training)
     # Others may have come while the texts were tokenized.
     plan = _plan(settings, before=plan)
-    fitted = trainer.fit(training, prepared, plan, settings.output, stores)
+    fitted = trainer.fit(training, prepared, plan, settings.output, stores, run=run)
     try:
         with fitted.shelf.fetch(fitted.checkpoint) as folder:
             metrics = bundles.make_bundle(

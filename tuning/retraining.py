@@ -17,6 +17,7 @@ from jobs import preparer, training_run
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
 from jobs.prepared import open_prepared
+from jobs.pulse import run_name
 from tuning import inherited, judgement, promotion, retrain_page, rounds
 from tuning.checks import Limits
 from tuning.growth import growth
@@ -75,11 +76,11 @@ def _train(here: Round, task: Task, champion: Champion, found: Found) -> str:
     inherited.say_unknown(champion)
     if not resume:
         storage.remove(here.run)  # of a run that was killed before it had written what it is
-    training_run.train(
-        inherited.train_settings(
-            champion, task.given, data=here.data, output=here.run, resume=resume
-        )
+    settings = inherited.train_settings(
+        champion, task.given, data=here.data, output=here.run, resume=resume
     )
+    # Every round has its model in a folder of the same name.
+    training_run.train(settings, run=run_name(here.uri))
     return "resumed" if resume else "made"
 
 

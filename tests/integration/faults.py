@@ -180,7 +180,9 @@ def undisturbed(run: Run, *, threads: int = 2) -> list[Metrics]:
     settings = TrainCommand(**run.values()).training()
     prepared = open_prepared(run.data)
     stores = trainer.token_stores(prepared, settings)
-    config = trainer.worker_config(settings, prepared, Plan(1, False, 1.0, threads, 1.0), stores)
+    config = trainer.worker_config(
+        settings, prepared, Plan(1, False, 1.0, threads, 1.0), stores, run="test"
+    )
     try:
         outcome = trainer.train_worker(config, lambda *_: None)
     finally:

@@ -128,7 +128,7 @@ class Searching:
         prepared = open_prepared(self.data)
         stores = trainer.token_stores(prepared, settings)
         plan = Plan(1, False, 1.0, record["plan"]["threads"], 1.0)
-        config = trainer.worker_config(settings, prepared, plan, stores)
+        config = trainer.worker_config(settings, prepared, plan, stores, run="test")
         before = torch.get_num_threads()
         try:
             outcome = trainer.train_worker(config, lambda *_: None)

@@ -370,7 +370,7 @@ def worker(prepared: str, model: Path, **more: Any) -> list[dict[str, float]]:
     settings = command(prepared, Path("/nowhere"), model, **more).training()
     data = open_prepared(prepared)
     stores = trainer.token_stores(data, settings)
-    config = trainer.worker_config(settings, data, Plan(1, False, 1.0, 1, 1.0), stores)
+    config = trainer.worker_config(settings, data, Plan(1, False, 1.0, 1, 1.0), stores, run="test")
     reports: list[dict[str, float]] = []
     trainer.train_worker(json.loads(json.dumps(config)), lambda found, _: reports.append(found))
     return reports

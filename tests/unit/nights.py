@@ -81,6 +81,7 @@ class Night:
     better: bool = True
     fails: dict[str, Exception] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
+    runs: list[str | None] = field(default_factory=list)  # by what names metrics would go
 
     @property
     def registry(self) -> Registry:
@@ -112,14 +113,15 @@ class Night:
         self._play("prepare")
         write_data(Path(settings.output), rows=40)
 
-    def train(self, settings: TrainCommand) -> None:
-        run = Path(settings.output)
-        run.mkdir(parents=True, exist_ok=settings.resume)
-        (run / "run.json").write_text("{}")
+    def train(self, settings: TrainCommand, *, run: str | None) -> None:
+        self.runs.append(run)
+        folder = Path(settings.output)
+        folder.mkdir(parents=True, exist_ok=settings.resume)
+        (folder / "run.json").write_text("{}")
         self._play("resume" if settings.resume else "train")
         data = settings.data.uri
         self.make_bundle(
-            run / "bundle",
+            folder / "bundle",
             data={"uri": data, "labels_map": {}},
             manifest_digest=open_prepared(data).digest,
         )

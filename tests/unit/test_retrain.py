@@ -66,6 +66,12 @@ def test_a_better_model_becomes_champion_and_a_second_run_changes_nothing(
     assert night.done == ["prepare", "train", "judge"]
 
 
+def test_the_metrics_of_a_round_go_by_the_name_of_its_folder(night: Night, run: Run) -> None:
+    night.first()
+    run(output="2026-11-25")
+    assert night.runs == ["2026-11-25"]
+
+
 def test_a_worse_model_exits_3_leaves_the_champion_and_is_judged_again_under_other_limits(
     night: Night, run: Run
 ) -> None:
