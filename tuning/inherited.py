@@ -16,10 +16,11 @@ from cluster.registry import CHAMPION, Registry
 from cluster.session import say
 from jobs import answers
 from jobs.classifier.bundle import About
-from jobs.prepared import Prepared, open_prepared
+from jobs.prepared import Prepared
 from jobs.preparer import Prepare
 from jobs.training import Training
 from jobs.training_run import TrainCommand
+from tuning import judging
 
 Values = Mapping[str, Any]  # dotted key → plain value
 
@@ -50,25 +51,13 @@ def open_champion(registry: Registry, name: str, version: str, *, data: str | No
     bundle says); DataError where that is gone or another."""
     uri = registry.folder(name, version)
     about = answers.about_bundle(uri)
-    place = data or str(about.data.get("uri") or "")
-    who = f"version {version} of {name}"
-    if not place:
-        raise DataError(f"The champion, {who}, does not say what it was trained on: give --data.")
-    try:
-        found = open_prepared(place)
-    except DataError as error:
-        raise DataError(
-            f"{error} It is the data that the champion, {who}, was trained on, and new data is cut "
-            "as it was. If it was moved, say where it is with --data URI; if it is gone, prepare, "
-            "train and promote a model by hand once."
-        ) from None
-    if found.digest != about.manifest_digest:
-        raise DataError(
-            f"--data {place} is not what the champion, {who}, was trained on: its manifest has the "
-            f"digest {found.digest}, and the bundle says {about.manifest_digest or 'none'}. Leave "
-            "--data out if that data lies where it was (--data none takes back what a file says)."
-        )
-    return Champion(version, uri, about, found)
+    who = f"the champion, version {version} of {name},"
+    remedy = (
+        f"It is the data that {who} was trained on, and new data is cut as it was. If it was "
+        "moved, say where it is with --data URI; if it is gone, prepare, train and promote a model "
+        "by hand once."
+    )
+    return Champion(version, uri, about, judging.trained_on(about, who, data, remedy=remedy))
 
 
 def prepare_settings(champion: Champion, given: Values, *, output: str) -> Prepare:

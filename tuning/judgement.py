@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.session import say
 from jobs.prepared import Prepared, open_prepared
 from tuning import gate, judging, promotion_card
 from tuning.checks import Check
@@ -63,6 +64,13 @@ def told(judged: Judgement) -> str:
     if judged.other is not None:
         lines.append(judging.left_out_in_words(judged.other))
     return "\n".join([*lines, promotion_card.used(judged.uses)])
+
+
+def say_all(judged: Judgement) -> None:
+    """Prints that, and its warnings."""
+    print(told(judged))
+    for warning in judged.warnings:
+        say(f"warning: {warning}")
 
 
 def plain(judged: Judgement) -> dict[str, Any]:

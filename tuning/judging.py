@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster import storage
+from cluster.errors import DataError
 from jobs import answers, comparison, evaluation, judged
-from jobs.classifier import metrics
+from jobs.classifier import bundle, metrics
 from jobs.classifier.bundle import About
 from jobs.classifier.labels import Labels
 from jobs.classifier.precision import Precision
 from jobs.data_settings import Columns
-from jobs.prepared import Prepared
+from jobs.prepared import Prepared, open_prepared
 from jobs.sources import open_source
 from tuning import unseen
 
@@ -41,6 +42,32 @@ class Contender:
 def open_contender(uri: str) -> Contender:
     """The bundle at `uri`; BundleError if there is none, or it is not sound."""
     return Contender(uri, answers.about_bundle(uri))
+
+
+def very_model(uri: str) -> tuple[str, float]:
+    """What is alike of two bundles that give the same answers: the hash of the weights, and the
+    score below which they abstain."""
+    raw = storage.read_json(storage.join(uri, bundle.COMMIT))
+    return str(raw["sha256"]["model.safetensors"]), float(raw["abstention_threshold"])
+
+
+def trained_on(about: About, who: str, data: str | None, *, remedy: str) -> Prepared:
+    """The data that a bundle was trained on, which lies at `data` now (None: where the bundle
+    says); DataError that ends with `remedy` where there is none, and where it is another."""
+    uri = data or str(about.data.get("uri") or "")
+    if not uri:
+        raise DataError(f"Nothing says what {who} was trained on: give --data URI.")
+    try:
+        prepared = open_prepared(uri)
+    except DataError as error:
+        raise DataError(f"{error} {remedy}") from None
+    if prepared.digest != about.manifest_digest:
+        raise DataError(
+            f"--data {uri} is not what {who} was trained on: its manifest has the digest "
+            f"{prepared.digest}, and the bundle says {about.manifest_digest or 'none'}. Leave "
+            "--data out if that data lies where it was (--data none takes back what a file says)."
+        )
+    return prepared
 
 
 def ask(

@@ -17,7 +17,6 @@ from pydantic import Field
 from cluster import command
 from cluster.errors import GateRefused, SettingError
 from cluster.registry import CHAMPION, Registry, check_name
-from cluster.session import say
 from cluster.storage import OutputUri, Uri
 from tuning import judgement, promotion
 from tuning.gate_settings import GateSettings
@@ -55,9 +54,7 @@ def promote(settings: Promote) -> dict[str, Any]:
         limits=settings.limits(),
         precision=settings.precision,
     )
-    print(judgement.told(judged))
-    for warning in judged.warnings:
-        say(f"warning: {warning}")
+    judgement.say_all(judged)
     found = where | judgement.facts(judged)
     if not judged.verdict.passed:
         raise GateRefused(

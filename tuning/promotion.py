@@ -16,7 +16,7 @@ from cluster.registry import CHAMPION, Registry
 from cluster.session import say
 from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
-from jobs.prepared import Prepared, open_prepared
+from jobs.prepared import Prepared
 from tuning import gate, judgement, judging, promotion_card, unseen
 from tuning.checks import Limits
 from tuning.judgement import Judgement
@@ -95,9 +95,7 @@ def _champion(registry: Registry, name: str) -> tuple[Contender, str] | tuple[No
 
 def _refuse_same(candidate: Contender, champion: Contender, where: dict[str, Any]) -> None:
     """Another look at the test rows would say nothing of weights against themselves."""
-    raw = [storage.read_json(storage.join(c.uri, bundle.COMMIT)) for c in (candidate, champion)]
-    first, second = ((r["sha256"]["model.safetensors"], r["abstention_threshold"]) for r in raw)
-    if first == second:
+    if judging.very_model(candidate.uri) == judging.very_model(champion.uri):
         raise GateRefused(
             f"{candidate.uri} has the very weights of the champion, version {where['champion']}: "
             "there is nothing to promote.",
@@ -109,25 +107,17 @@ def _refuse_same(candidate: Contender, champion: Contender, where: dict[str, Any
 
 def _test_data(candidate: Contender, data: str | None) -> Prepared:
     """The data that the candidate was trained on; DataError if it is not there, or another."""
-    uri = data or str(candidate.about.data.get("uri") or "")
-    if not uri:
-        raise DataError(f"{candidate.uri} does not say what it was trained on: give --data URI.")
-    try:
-        prepared = open_prepared(uri)
-    except DataError as error:
-        raise DataError(
-            f"{error} The test rows are those of the data that {candidate.uri} was trained on; if "
-            "that was moved, say where it is with --data URI."
-        ) from None
-    if prepared.digest != candidate.about.manifest_digest:
-        raise DataError(
-            f"--data {uri} is not what {candidate.uri} was trained on: its manifest has the digest "
-            f"{prepared.digest}, and the bundle says {candidate.about.manifest_digest or 'none'}."
-        )
+    prepared = judging.trained_on(
+        candidate.about,
+        candidate.uri,
+        data,
+        remedy=f"The test rows are those of the data that {candidate.uri} was trained on; if that "
+        "was moved, say where it is with --data URI.",
+    )
     if prepared.counts("test").sum() == 0:
         raise DataError(
-            f"--data {uri} has no test rows, and a model cannot be judged on rows that it has "
-            "seen. Prepare it with --split.test above 0, and train again."
+            f"--data {prepared.uri} has no test rows, and a model cannot be judged on rows that it "
+            "has seen. Prepare it with --split.test above 0, and train again."
         )
     return prepared
 

@@ -14,14 +14,13 @@ Exit 3 and the reason where the gate says no.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from cluster import command, lease
-from cluster.errors import GateRefused
+from cluster.errors import GateRefused, StorageError
 from cluster.registry import Registry, check_name
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
@@ -75,26 +74,38 @@ def retrain(settings: Retrain) -> dict[str, Any]:
     here, registry = Round(settings.output), Registry(settings.registry)
     asked = {k: v for k, v in command.dotted(settings).items() if k not in _JUDGING}
     asked = rounds.deciding(asked)
-    record = here.record()
-    if record is not None:
-        rounds.refuse_other(record, asked, settings.output)
-        found = here.found()
-        if found.outcome is not None and rounds.ended(found, asdict(settings.limits())):
-            say(f"This round has ended on {found.outcome['at']}: nothing is done again.")
-            kept = dict.fromkeys(("prepare", "train", "judge"), "kept")
-            return _told({**found.outcome, "stages": kept})
-    version = record["champion"] if record else inherited.present(registry, settings.name)
-    champion = inherited.open_champion(registry, settings.name, version, data=settings.data.uri)
     task = Task(
         registry, settings.name, command.given(settings), settings.limits(), settings.precision
     )
+    record = here.record()
+    if record is not None:
+        rounds.refuse_other(record, asked, settings.output)
+        if (done := _done(here, task)) is not None:
+            return done
+    version = record["champion"] if record else inherited.present(registry, settings.name)
+    champion = inherited.open_champion(registry, settings.name, version, data=settings.data.uri)
     if record is None:
         retraining.look(here, task, champion)
     with lease.held(settings.output, "output"):
+        if here.record() != record:
+            raise StorageError(
+                f"--output {settings.output}: another round was begun in it while this one looked "
+                "at its settings. Give a new folder, or the same command again to go on with it."
+            )
         if record is None:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             here.begin({"champion": version, "at": at, "settings": asked})
-        return _told(retraining.go_on(here, task, champion))
+        # Whoever held the lease a moment ago may have ended it.
+        return _done(here, task) or _told(retraining.go_on(here, task, champion))
+
+
+def _done(here: Round, task: Task) -> dict[str, Any] | None:
+    """How the round ended, said again; None where something is left to do."""
+    outcome = rounds.ended(here.found(), task.gate)
+    if outcome is None:
+        return None
+    say(f"This round has ended on {outcome['at']}: nothing is done again.")
+    return _told({**outcome, "stages": dict.fromkeys(("prepare", "train", "judge"), "kept")})
 
 
 def _told(outcome: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from cluster.errors import GateRefused
 from cluster.registry import CHAMPION, Registry
 from cluster.session import say
 from jobs import preparer, training_run
-from jobs.classifier import bundle
 from jobs.classifier.precision import Precision
 from jobs.prepared import open_prepared
 from jobs.pulse import run_name
-from tuning import inherited, judgement, promotion, retrain_page, rounds
+from tuning import inherited, judgement, judging, promotion, retrain_page, rounds
 from tuning.checks import Limits
 from tuning.growth import growth
 from tuning.inherited import Champion
@@ -36,6 +35,11 @@ class Task:
     limits: Limits
     precision: Precision
 
+    @property
+    def gate(self) -> dict[str, Any]:
+        """How it is judged, as a round writes it down."""
+        return asdict(self.limits) | {"precision": self.precision}
+
 
 def look(here: Round, task: Task, champion: Champion) -> None:
     """Looks at all that a round names before it is begun, since what is begun has its settings for
@@ -51,10 +55,10 @@ def go_on(here: Round, task: Task, champion: Champion) -> dict[str, Any]:
     champion now.
     """
     preparing = inherited.prepare_settings(champion, task.given, output=here.data)
-    found, limits = here.found(), asdict(task.limits)
+    found = here.found()
     before = _promoted_before(here, task, champion, found)
     now = task.registry.aliases(task.name).get(CHAMPION)
-    todo = ("end",) if before else rounds.left(found, limits, now)
+    todo = () if before else rounds.left(found, task.gate, now)
     stages = dict.fromkeys(("prepare", "train", "judge"), "kept")
     if "prepare" in todo:
         say(f"Preparing the data as that of version {champion.version} was prepared …")
@@ -62,8 +66,11 @@ def go_on(here: Round, task: Task, champion: Champion) -> dict[str, Any]:
         stages["prepare"] = "made"
     if "train" in todo:
         stages["train"] = _train(here, task, champion, found)
-    stages |= {"judge": "made"} if "judge" in todo else {}
-    verdict = _judge(here, task, found, limits, again="judge" in todo)
+    if "judge" in todo or found.judgement is None:
+        verdict = _judge(here, task)
+        stages["judge"] = "made"
+    else:
+        verdict = judgement.read_back(found.judgement)
     if isinstance(verdict, GateRefused):
         judged, outcome = None, _refused(str(verdict), verdict.facts)
     else:
@@ -84,13 +91,9 @@ def _train(here: Round, task: Task, champion: Champion, found: Found) -> str:
     return "resumed" if resume else "made"
 
 
-def _judge(
-    here: Round, task: Task, found: Found, limits: Mapping[str, Any], *, again: bool
-) -> Judgement | GateRefused:
-    """The judgement, made now or read back; GateRefused where the model has the very weights of
-    the champion, so that there is nothing to compare."""
-    if not again:
-        return judgement.read_back(found.judgement or {})
+def _judge(here: Round, task: Task) -> Judgement | GateRefused:
+    """The judgement; GateRefused where the model is the very champion, so that there is nothing
+    to compare."""
     try:
         judged = promotion.judge(
             task.registry,
@@ -102,7 +105,7 @@ def _judge(
         )
     except GateRefused as error:
         return error
-    here.write_judgement(judgement.plain(judged) | {"limits": limits})
+    here.write_judgement(judgement.plain(judged) | {"gate": task.gate})
     return judged
 
 
@@ -111,26 +114,19 @@ def _promoted_before(here: Round, task: Task, champion: Champion, found: Found) 
     was cut off; whatever became of that version since."""
     if found.judgement is None or not all(check["passed"] for check in found.judgement["checks"]):
         return None
-    mine = _weights(here.bundle)
+    mine = judging.very_model(here.bundle)
     for change in reversed(task.registry.history(task.name)):
         version = change["version"]
         if change["alias"] != CHAMPION or int(version) <= int(champion.version):
             continue
-        if _weights(task.registry.folder(task.name, version)) == mine:
+        if judging.very_model(task.registry.folder(task.name, version)) == mine:
             return str(version)
     return None
 
 
-def _weights(uri: str) -> str:
-    raw = storage.read_json(storage.join(uri, bundle.COMMIT))
-    return str(raw["sha256"]["model.safetensors"])
-
-
 def _promote(task: Task, judged: Judgement, before: str | None) -> dict[str, Any]:
     """Makes the model champion if it passed, and was not made so `before`."""
-    print(judgement.told(judged))
-    for warning in judged.warnings:
-        say(f"warning: {warning}")
+    judgement.say_all(judged)
     if not judged.verdict.passed:
         reason = (
             f"{judged.candidate.uri} is not promoted, and version {judged.champion} stays the "
@@ -173,7 +169,7 @@ def _end(
         "other_settings": inherited.changed(champion, task.given),
         **outcome,
         "grown": {key: value for key, value in grown.items() if key != "per_label"},
-        "limits": asdict(task.limits),
+        "gate": task.gate,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     page = retrain_page.retrain_html(told, grown, judged, about=champion)

@@ -30,7 +30,7 @@ REPORT = "report.html"
 FREE_GROUPS = ("scaling.", "checkpoint.")
 
 Training = Literal["new", "begun", "finished"]
-Stage = Literal["prepare", "train", "judge", "end"]
+Stage = Literal["prepare", "train", "judge"]
 
 
 @dataclass(frozen=True)
@@ -43,28 +43,28 @@ class Found:
     outcome: Mapping[str, Any] | None = None
 
 
-def ended(found: Found, limits: Mapping[str, Any]) -> bool:
-    """Whether nothing is left to do: it was promoted, or refused under these very limits."""
+def ended(found: Found, gate: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The outcome, if nothing is left to do: it was promoted, or refused by this very gate."""
     outcome = found.outcome
-    return outcome is not None and (bool(outcome["promoted"]) or outcome["limits"] == limits)
+    if outcome is None or not (outcome["promoted"] or outcome["gate"] == gate):
+        return None
+    return outcome
 
 
-def left(found: Found, limits: Mapping[str, Any], champion: str | None) -> tuple[Stage, ...]:
-    """The stages to do, in order. `champion` is the version that is champion now.
+def left(found: Found, gate: Mapping[str, Any], champion: str | None) -> tuple[Stage, ...]:
+    """The stages to do before the end, in order. `champion` is the version that is champion now.
 
-    A judgement holds for the limits and the champion that it was made with.
+    A judgement holds for the gate and the champion that it was made with.
     """
-    if ended(found, limits):
-        return ()
     stages: list[Stage] = []
     if not found.data:
         stages.append("prepare")
     if found.training != "finished":
         stages.append("train")
     judged = found.judgement
-    if stages or judged is None or (judged["limits"], judged["champion"]) != (limits, champion):
+    if stages or judged is None or (judged["gate"], judged["champion"]) != (gate, champion):
         stages.append("judge")
-    return (*stages, "end")
+    return tuple(stages)
 
 
 class Round:

@@ -91,6 +91,8 @@ def test_a_worse_model_exits_3_leaves_the_champion_and_is_judged_again_under_oth
     code, said, _ = run("--max-class-drop", "0.5")
     assert (code, said["stages"]) == (3, KEPT | {"judge": "made"})
     assert night.done == ["prepare", "train", "judge", "judge"]
+    code, said, _ = run("--max-class-drop", "0.5", "--precision", "bf16")
+    assert (code, said["stages"]) == (3, KEPT | {"judge": "made"}), "other answers, another verdict"
 
 
 @pytest.mark.parametrize(
@@ -287,6 +289,33 @@ def test_two_at_once_in_one_folder_are_refused(night: Night, run: Run) -> None:
     assert code == 2
     assert "another run is at work in it" in said["error"]
     assert run()[0] == 0
+
+
+def test_a_round_that_another_began_or_ended_meanwhile_is_not_made_twice(
+    night: Night, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.first()
+    look, open_champion = retrain.retraining.look, retrain.inherited.open_champion
+
+    def meanwhile(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(retrain.retraining, "look", look)
+        night.fails["train"] = RuntimeError("the power went")
+        run()
+
+    monkeypatch.setattr(retrain.retraining, "look", meanwhile)
+    code, said, _ = run()
+    assert code == 2
+    assert "another round was begun in it while this one looked" in said["error"]
+
+    def to_its_end(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(retrain.inherited, "open_champion", open_champion)
+        assert run()[0] == 0
+        return open_champion(*arguments, **named)
+
+    monkeypatch.setattr(retrain.inherited, "open_champion", to_its_end)
+    code, said, told = run()
+    assert (code, said["stages"], night.done.count("judge")) == (0, KEPT, 1)
+    assert "nothing is done again" in told
 
 
 def test_what_a_round_is_stands_in_its_folder(night: Night, run: Run) -> None:
