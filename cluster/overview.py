@@ -62,8 +62,7 @@ def endpoints(written: dict[str, Any]) -> list[dict[str, Any]]:
     serving = state.get(written, "/api/serve/applications/") or {}
     applications = serving.get("applications") or {}
     listens = serving.get("http_options") or {}
-    host = listens.get("host") or "127.0.0.1"
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    base = url(listens.get("host") or "127.0.0.1", listens.get("port"))
     found = []
     for name, application in applications.items():
         deployments = (application.get("deployments") or {}).values()
@@ -74,12 +73,18 @@ def endpoints(written: dict[str, Any]) -> list[dict[str, Any]]:
                 "name": name,
                 "status": application.get("status"),
                 # Serve gives no prefix to what is called by other applications alone.
-                "url": None if prefix is None else f"http://{shown}:{listens.get('port')}{prefix}",
+                "url": None if prefix is None else f"{base}{prefix}",
                 "replicas": dict(Counter(one.get("state") for one in replicas)),
                 "nodes": len({one.get("node_id") for one in replicas} - {None}),
             }
         )
     return found
+
+
+def url(host: str, port: int | None) -> str:
+    """Where a program on this machine finds what listens there."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def as_text(found: dict[str, Any], wanted: int) -> str:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster import growth
+from cluster import node_limits
 from cluster.errors import ResourceError
 
 GpuChoice = Literal["auto", "yes", "no"]
@@ -56,7 +56,7 @@ def capacity() -> Capacity:
     from ray._private.state import state  # where a managed Ray's autoscaler says its limits
 
     now = ray.cluster_resources()
-    if grown := growth.nodes_at_most(os.environ):
+    if grown := node_limits.nodes_at_most(os.environ):
         cpus, gpus = (sum(node[kind] for node in grown) for kind in (0, 1))
         return Capacity(
             cpus=max(now.get("CPU", 0.0), cpus),

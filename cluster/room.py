@@ -3,7 +3,8 @@
 Ray waits for ever where there is none; here the wait has an end and a sentence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cluster import resources, sharing
 from cluster.errors import ResourceError
@@ -38,19 +39,23 @@ def find(
     sharing.at_once()  # looked at before a claim of this job's own hides what is free
     have = resources.capacity()
     plan = plan or make(have)
-    if not _is_room(plan, min(QUIET_WAIT_S, patience(have, start_timeout))):
+    with _asked_for(plan) as come:
+        there = come(min(QUIET_WAIT_S, patience(have, start_timeout)))
+    if not there:
         have = resources.capacity()
         plan = make(have)
         await_room(plan, have, limit=patience(have, start_timeout))
     return plan, have
 
 
-def _is_room(plan: Plan, limit: float) -> bool:
+@contextmanager
+def _asked_for(plan: Plan) -> Iterator[Callable[[float], bool]]:
+    """Asks Ray for all workers of a plan together; gives a wait for them, of so many seconds."""
     from ray.util import placement_group, remove_placement_group
 
     group = placement_group([plan.resources()] * plan.workers, strategy="PACK")
     try:
-        return bool(group.wait(limit))
+        yield group.wait
     finally:
         remove_placement_group(group)
 
@@ -73,18 +78,13 @@ def await_room(plan: Plan, have: Capacity, *, limit: float) -> None:
 
     An autoscaler is asked for what is missing, and has `limit` seconds to add it.
     """
-    from ray.util import placement_group, remove_placement_group
-
-    group = placement_group([plan.resources()] * plan.workers, strategy="PACK")
-    try:
-        if group.wait(min(QUIET_WAIT_S, limit)):
+    with _asked_for(plan) as come:
+        if come(min(QUIET_WAIT_S, limit)):
             return
         says = "an autoscaler is asked for nodes" if have.autoscaling else "none can be added"
         say(f"Waiting up to {limit:.0f} s for room for {wanted(plan)}: {_there()}; {says} …")
-        if not group.wait(max(0.0, limit - QUIET_WAIT_S)):
+        if not come(max(0.0, limit - QUIET_WAIT_S)):
             raise ResourceError(no_room(plan, limit))
-    finally:
-        remove_placement_group(group)
 
 
 def no_room(plan: Plan, waited_s: float) -> str:

@@ -10,9 +10,6 @@ from typing import Any
 
 from cluster import resources
 
-# Training leaves at least so much (cluster.resources), so that a task always finds room.
-TASK_CPUS = resources.TASK_CPUS
-
 
 def at_once() -> int:
     """Tasks that a job runs together: one for each CPU that was free at its first look, at least
@@ -35,14 +32,14 @@ def _at_first_look(job: str) -> int:
 
 def claimed() -> str:
     """What the tasks of a job claim of a cluster, in words."""
-    have, tasks = resources.capacity(), at_once()
+    have, tasks, each = resources.capacity(), at_once(), resources.TASK_CPUS
     if have.autoscaling:
         return f"Up to {tasks} tasks at once, as an autoscaler adds CPUs for them."
     free = sum(node[0] for node in have.free)
     return (
-        f"{tasks} {'task' if tasks == 1 else 'tasks'} at once, each with {TASK_CPUS:g} of "
+        f"{tasks} {'task' if tasks == 1 else 'tasks'} at once, each with {each:g} of "
         f"{have.cpus:g} CPUs, of which others hold {round(have.cpus - free, 3):g}: leaves "
-        f"{max(0.0, round(free - tasks * TASK_CPUS, 3)):g} to other jobs and endpoints."
+        f"{max(0.0, round(free - tasks * each, 3)):g} to other jobs and endpoints."
     )
 
 

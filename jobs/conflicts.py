@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster import sharing, storage
+from cluster import resources, sharing, storage
 from jobs.key_files import bounds
 from jobs.part_files import write_part
 from jobs.ranges import Ranges, Settled
@@ -22,7 +22,7 @@ def write_conflicts(ranges: Ranges, names: Sequence[str], folder: str, scratch: 
 
     if ranges.summary.conflicts == 0:
         return
-    write = ray.remote(num_cpus=sharing.TASK_CPUS)(_write_range)
+    write = ray.remote(num_cpus=resources.TASK_CPUS)(_write_range)
     shared = ray.put(list(names))
     ray.get(
         sharing.spread(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cluster import command, publishing, resources, session, sharing, storage
+from cluster import command, publishing, resources, session, storage
 from cluster.session import say
 from cluster.storage import OutputUri, Uri
 from jobs import answers, baselines, evaluation, judged, printed
@@ -134,7 +134,7 @@ def _baselines(about: bundle.About, asked: str) -> dict[str, Any]:
     say("Fitting the baselines …")
     threads = str(resources.threads_per_node())
     task = ray.remote(
-        num_cpus=sharing.TASK_CPUS, runtime_env={"env_vars": {"OMP_NUM_THREADS": threads}}
+        num_cpus=resources.TASK_CPUS, runtime_env={"env_vars": {"OMP_NUM_THREADS": threads}}
     )(baselines.measure)
     name = str(about.configuration.get("model.name", "minilm"))
     found: dict[str, Any] = ray.get(

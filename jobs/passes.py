@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster import sharing
+from cluster import resources, sharing
 from cluster.session import say
 
 PROGRESS_S = 5.0  # between two lines about how far a pass is
@@ -54,7 +54,7 @@ def numbered(count: int, work: Callable[..., Any], /, **values: Any) -> Any:
         work,
         batch_format="pyarrow",
         batch_size=1,
-        num_cpus=sharing.TASK_CPUS,
+        num_cpus=resources.TASK_CPUS,
         compute=ray.data.TaskPoolStrategy(size=sharing.at_once()),
         fn_kwargs=values,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster import sharing
+from cluster import resources, sharing
 from jobs import selection, splits
 from jobs.classifier.text import Hashes, salted
 from jobs.key_files import KeyFile, read_range
@@ -63,7 +63,7 @@ class Ranges:
         self.count, self.classes = count, len(names)
         hashed = label_ids(names)
         order = np.argsort(hashed)
-        settle = ray.remote(num_cpus=sharing.TASK_CPUS, num_returns=2)(_settle)
+        settle = ray.remote(num_cpus=resources.TASK_CPUS, num_returns=2)(_settle)
         known = ray.put((list(files), hashed[order], order.astype(np.int32)))
         settled = sharing.spread(
             settle, ((known, r, len(names), seed, drop_conflicts) for r in range(count))
@@ -81,8 +81,8 @@ class Ranges:
         """The wanted order statistics of the free texts' salted ids."""
         import ray
 
-        bins = ray.remote(num_cpus=sharing.TASK_CPUS)(_count_bins)
-        gather = ray.remote(num_cpus=sharing.TASK_CPUS)(_members)
+        bins = ray.remote(num_cpus=resources.TASK_CPUS)(_count_bins)
+        gather = ray.remote(num_cpus=resources.TASK_CPUS)(_members)
 
         def count(now: Wanted, more: int) -> Ints:
             return _added(sharing.spread(bins, ((ref, now, more) for ref in self.texts)))
@@ -97,10 +97,10 @@ class Ranges:
         """(int64 [classes, 3] distinct texts per class and split, reference to all SPECIALs)."""
         import ray
 
-        decide = ray.remote(num_cpus=sharing.TASK_CPUS, num_returns=2)(_decide)
+        decide = ray.remote(num_cpus=resources.TASK_CPUS, num_returns=2)(_decide)
         decided = sharing.spread(decide, ((ref, cuts, self.classes) for ref in self.texts))
         counts = _added([ref for ref, _ in decided])
-        join = ray.remote(num_cpus=sharing.TASK_CPUS)(_join)
+        join = ray.remote(num_cpus=resources.TASK_CPUS)(_join)
         return counts, join.remote(*[ref for _, ref in decided])
 
 

@@ -94,11 +94,15 @@ def replicas(scaling: Autoscaling, have: resources.Capacity | None) -> int:
 
 def _surge(most: int, have: resources.Capacity | None) -> int:
     """Of a rolling update, in percent of the replicas: new ones start before old ones end, so that
-    the update of a lone replica costs no request. Without room for it the update would wait for
-    as long as there is none, and a gap is better than that."""
+    the update of a lone replica costs no request. Without room for one more, now and where all
+    replicas are up, the update would wait for as long as there is none, and a gap is better than
+    that."""
     if have is None:
         return SURGE_PERCENT
-    return SURGE_PERCENT if int(have.gpus if have.gpus >= 1 else have.cpus) > most else 0
+    kind, claim = (1, 1) if have.gpus >= 1 else (0, resources.REPLICA_CPUS)
+    later = int((have.cpus, have.gpus)[kind]) > most
+    now = not have.free or any(node[kind] >= claim for node in have.free)
+    return SURGE_PERCENT if later and now else 0
 
 
 def left_for_jobs(most: int, have: resources.Capacity) -> str:

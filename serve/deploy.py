@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import command, resources, session, storage
+from cluster import command, overview, resources, session, storage
 from cluster.command import build as build_settings
 from cluster.errors import SettingError
 from cluster.session import say
@@ -262,8 +262,7 @@ def _summary(
     made: str | None,
     version: str | None,
 ) -> dict[str, Any]:
-    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    url = f"http://{shown}:{settings.port}"
+    url = overview.url(settings.host, settings.port)
     scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
     print(as_yaml(config))
     if version is not None:

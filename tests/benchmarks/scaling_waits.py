@@ -17,7 +17,7 @@ import numpy.typing as npt
 import psutil
 from ray import serve
 
-from cluster import haproxy, session, sharing
+from cluster import haproxy, resources, session, sharing
 from jobs import passes
 from tests.benchmarks import load
 
@@ -55,7 +55,7 @@ def preparation(nodes: int, slots: int) -> dict[str, float]:
     """`seconds` that the passes and ranges took, and `waits`: those that they waited for in it."""
     import ray
 
-    claim = ray.remote(num_cpus=sharing.TASK_CPUS)
+    claim = ray.remote(num_cpus=resources.TASK_CPUS)
     chunks, ranges = CHUNKS * nodes, RANGES * nodes
     for _ in passes.over(slots, wait_for_chunk, seconds=0.0):
         pass  # worker processes are there

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import growth, haproxy, raylets, secret, state
+from cluster import haproxy, node_limits, raylets, secret, state
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, run_module
 
@@ -55,7 +55,7 @@ def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "available_node_types": NODES,
     }  # fmt: skip
     (temp / "autoscaler.json").write_text(json.dumps(config))
-    ours = {growth.NAME: "2x1", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    ours = {node_limits.NAME: "2x1", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     ours |= {"RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD}
     written = {
         "address": address,

@@ -76,7 +76,7 @@ def test_a_plan_is_made_again_where_others_took_the_room_since_it_was_made() -> 
 def test_tasks_are_spread_a_few_at_once_and_their_answers_keep_their_order() -> None:
     import ray
 
-    @ray.remote(num_cpus=sharing.TASK_CPUS)
+    @ray.remote(num_cpus=resources.TASK_CPUS)
     class Watch:
         """How many run together."""
 

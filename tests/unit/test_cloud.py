@@ -14,7 +14,7 @@ from ray.autoscaler._private.aws import config as aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 
-from cluster import growth, haproxy, session
+from cluster import haproxy, node_limits, session
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "cluster" / "cloud" / "aws.yaml"
@@ -86,7 +86,7 @@ def test_workers_come_from_zero_on_the_spot_market_and_go_when_they_are_idle(
         for each in workers.values()
         for _ in range(each["max_workers"])
     ]
-    assert sorted(growth.nodes_at_most(environment())) == sorted(nodes)
+    assert sorted(node_limits.nodes_at_most(environment())) == sorted(nodes)
 
 
 def test_only_ssh_is_open_to_others(config: dict[str, Any]) -> None:

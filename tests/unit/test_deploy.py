@@ -151,6 +151,11 @@ def test_replicas_stay_within_what_was_asked_and_what_there_is(
         (Capacity(9, 0, 1), {}, True),
         (Capacity(64, 4, 1), {}, False),
         (Capacity(64, 4, 1), {"max_replicas": 3}, True),
+        # A training holds the rest, and the update would wait for its end.
+        (Capacity(4, 0, 2, free=((0.5, 0), (0.5, 0))), {"max_replicas": 1}, False),
+        (Capacity(4, 0, 2, free=((0.5, 0), (1, 0))), {"max_replicas": 1}, True),
+        (Capacity(64, 4, 1, free=((30, 0),)), {"max_replicas": 3}, False),
+        (Capacity(64, 4, 1, free=((0.5, 1),)), {"max_replicas": 3}, True),
     ],
 )
 def test_new_replicas_start_before_old_ones_end_where_there_is_room(

@@ -8,7 +8,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
     _derive_autoscaling_config_from_ray_cr as read_by_ray,
 )
 
-from cluster import growth
+from cluster import node_limits
 from cluster.resources import TASK_CPUS, Capacity, plan_workers
 from tests.unit.manifests import OVERLAYS, Object, one, ray_clusters, ray_pods, rendered
 
@@ -57,7 +57,7 @@ def test_jobs_are_told_what_the_groups_of_workers_can_grow_to(objects: list[Obje
     ]
     for name, _, template in ray_pods([cluster]):
         has = {each["name"]: each["value"] for each in template["spec"]["containers"][0]["env"]}
-        assert sorted(growth.nodes_at_most(has)) == sorted(nodes), name
+        assert sorted(node_limits.nodes_at_most(has)) == sorted(nodes), name
     have = Capacity(
         sum(c for c, _ in nodes), sum(g for _, g in nodes), len(nodes), True, tuple(nodes)
     )

@@ -45,7 +45,7 @@ def test_the_tasks_of_a_job_claim_half_of_what_is_free_and_it_is_said_what_they_
     assert sharing.at_once() == tasks
     assert sharing.claimed() == says
     free = sum(cpus for cpus, _ in have.free) or have.cpus
-    assert tasks == 1 or tasks * sharing.TASK_CPUS <= free / 2
+    assert tasks == 1 or tasks * resources.TASK_CPUS <= free / 2
     taken = Capacity(have.cpus, 0, 1, sizes=have.sizes, free=((0, 0),))
     monkeypatch.setattr(resources, "capacity", lambda: taken)
     assert sharing.at_once() == tasks, "what its own tasks hold does not count against a job"
