@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--changes", type=int, default=5, help="promotions")
     parser.add_argument(
-        "--replicas", type=int, nargs="+", default=[1], help="as many as there is room for"
+        "--replicas", type=int, nargs="+", default=[1, 2], help="one cluster for each number"
     )
     parser.add_argument("--model", default="minilm", help="of the bundle that is made")
     parser.add_argument("--port", type=int, default=8124)
@@ -81,6 +81,8 @@ def measure(setup: Setup, replicas: int, rate: float, changes: int) -> Line:
     shutil.rmtree(place, ignore_errors=True)
     registry = Registry(str(place))
     versions = [_publish(registry, setup, number) for number in range(2)]
+    # A replica claims a CPU, and one is kept for jobs: claims, which hold no core.
+    os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": replicas + 1})
     registry.point(NAME, CHAMPION, versions[0], expected=None, reason="the first")
     with running(OURS, setup, _command(setup, place, replicas)) as server:
         _until(lambda: len(server.replicas()) == replicas)
