@@ -230,6 +230,7 @@ def fit_workers(
     from ray.train import ScalingConfig, TrainingFailedError
 
     from jobs import attempts
+    from jobs.rendezvous import Rendezvous
 
     settings = Training.model_validate(config["settings"])
     failures = settings.scaling.max_failures
@@ -239,6 +240,7 @@ def fit_workers(
     with tempfile.TemporaryDirectory(prefix="switchyard-") as unused:
         trainer = attempts.Trainer(
             _ray_worker,
+            torch_config=Rendezvous(),
             train_loop_config={**config, "checkpoints": checkpoints, "listener": listener},
             scaling_config=ScalingConfig(
                 num_workers=plan.workers, use_gpu=plan.gpu, resources_per_worker=plan.resources()
