@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from ray.scripts.scripts import start
@@ -115,9 +116,6 @@ def test_parts_that_kuberay_s_schemas_describe_too_are_held_to_them(objects: lis
 
 
 def test_kubernetes_own_schemas_take_the_others(objects: list[Object]) -> None:
-    kubernetes_validate = pytest.importorskip(
-        "kubernetes_validate", reason="Kubernetes' schemas (kubernetes-validate) are not installed"
-    )
     others = [each for each in objects if each["apiVersion"] != "ray.io/v1"]
     for each in others:
         kubernetes_validate.validate(each, "1.32", strict=True)
