@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.haproxy import lasting_port
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,11 +74,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    import socket
-
-    def ask() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return ask
+    """Ports that stay free until something is deployed, which may be a whole cluster later."""
+    return lasting_port
