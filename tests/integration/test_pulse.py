@@ -83,7 +83,7 @@ def test_batches_are_counted_for_each_run_and_only_one_under_way_has_an_idle_tim
     ended, under_way = ("idle_seconds", "first", ""), ("idle_seconds", "second", "")
     try:
         until(lambda found: counts.items() <= found.items())
-        # The first said it once more when it ended: Ray forgets that in a while.
+        # What the first said when it ended stays for a while, until Ray forgets it.
         until(lambda found: {ended, under_way} <= set(found))
         until(lambda found: ended not in found and under_way in found)
         assert 0 < scrape()[under_way] < 3 * LIMIT_S
