@@ -78,16 +78,12 @@ def request(texts: list[str]) -> bytes:
     return head.encode() + body
 
 
-def port_of(endpoint: Endpoint) -> int:
-    return int(endpoint.url.rsplit(":", 1)[1])
-
-
 def test_what_clients_asked_that_have_left_is_hardly_computed(endpoint: Endpoint) -> None:
     """All send at once, and are gone before the first of them can have been answered."""
     sent = request(["the vpn of the whole office is down since monday " * 5] * TEXTS)
 
     async def leave(gate: asyncio.Event) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", port_of(endpoint))
+        _, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
         await gate.wait()
         writer.write(sent)
         await writer.drain()
@@ -102,7 +98,7 @@ def test_what_clients_asked_that_have_left_is_hardly_computed(endpoint: Endpoint
         await asyncio.gather(*tasks)
 
     async def stay() -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(endpoint))
+        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
         writer.write(sent)
         status = await reader.readline()
         writer.close()
@@ -155,7 +151,7 @@ def test_two_thousand_connections_get_an_answer_or_429(endpoint: Endpoint) -> No
     most = 0
 
     async def one(gate: asyncio.Event) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(endpoint))
+        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
         await gate.wait()
         for _ in range(3):
             writer.write(sent)

@@ -193,11 +193,10 @@ def test_up_starts_another_node_in_the_place_of_one_that_died(road: Road) -> Non
 
 
 def test_an_endpoint_on_two_nodes_answers_on_when_one_of_them_dies(road: Road) -> None:
-    port = road.endpoint.url.rsplit(":", 1)[1]
     road.step(
         "deploy", "serve.deploy", "--registry", f"{road.bucket}/registry", "--name", NAME,
-        "--port", port, "--keys", str(road.endpoint.home / "keys.txt"), "--threads", "1",
-        "--autoscaling.min_replicas", "2", "--autoscaling.max_replicas", "2",
+        "--port", str(road.endpoint.port), "--keys", str(road.endpoint.home / "keys.txt"),
+        "--autoscaling.min_replicas", "2", "--autoscaling.max_replicas", "2", "--threads", "1",
     )  # fmt: skip
     until(lambda: len(road.replicas()) == 2, "two replicas")
     before = road.replicas()
