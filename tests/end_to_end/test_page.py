@@ -1,6 +1,6 @@
 """The page at / in a real browser: tickets in, answers drawn, corrections out, for everybody.
 
-Skips where there is no Chromium or no playwright: `make browser` brings both.
+Skips where there is no Chromium or no playwright: `make setup tools` brings both.
 """
 
 import re

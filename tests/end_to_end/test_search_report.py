@@ -1,9 +1,8 @@
 """The report of a search in a real browser: what is drawn is what trials.parquet says.
 
-Skips where there is no Chromium or no playwright: `make browser` brings both.
+Skips where there is no Chromium or no playwright: `make setup tools` brings both.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.end_to_end import chromium
 from tests.end_to_end.conftest import run_module
 from tests.unit import experiments
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
 # What plotly has drawn, by the name of each chart: its traces as they are, and marks in the page.
 DRAWN = """() => {
@@ -28,16 +27,10 @@ DRAWN = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="no browser tests: playwright is not installed"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no browser tests: chromium is not installed (make browser)")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    if reason := chromium.missing():
+        pytest.skip(reason)
+    with chromium.launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
