@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.haproxy import lasting_port
+from tests.end_to_end import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,3 +78,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def free_port() -> Callable[[], int]:
     """Ports that stay free until something is deployed, which may be a whole cluster later."""
     return lasting_port
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; without one, or without playwright, its tests are skipped."""
+    if reason := chromium.missing():
+        pytest.skip(reason)
+    with chromium.launched() as found:
+        yield found

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.end_to_end import chromium
 from tests.end_to_end.conftest import run_module
 from tests.unit import experiments
 
@@ -23,14 +22,6 @@ DRAWN = """() => {
     marks: chart.querySelectorAll('.points path, .lines path').length,
   }]));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if reason := chromium.missing():
-        pytest.skip(reason)
-    with chromium.launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

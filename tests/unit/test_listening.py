@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import raylets
+from cluster.haproxy import MARK
 from tests.end_to_end.nodes import beyond_loopback, listening
 
 PROGRAM = """
@@ -25,7 +25,7 @@ time.sleep(300)
 def ports(tmp_path: Path) -> Iterator[tuple[int, int, int]]:
     """What a process with the cluster's mark listens on: loopback, IPv4's every interface and,
     where there is IPv6, its every interface."""
-    environment = os.environ | {raylets.MARK: f"{tmp_path}/haproxy/haproxy.cfg"}
+    environment = os.environ | {MARK: f"{tmp_path}/haproxy/haproxy.cfg"}
     command = [sys.executable, "-c", PROGRAM]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
