@@ -51,8 +51,8 @@ class Endpoint:
         assert done.returncode == code, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return dict(last_json(done.stdout))
 
-    def info(self, key: str = KEY) -> dict[str, Any]:
-        reply = httpx.get(f"{self.url}/info", headers={"Authorization": f"Bearer {key}"})
+    def info(self) -> dict[str, Any]:
+        reply = httpx.get(f"{self.url}/info", headers={"Authorization": f"Bearer {KEY}"})
         reply.raise_for_status()
         return dict(reply.json())
 
