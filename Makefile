@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 TOOLS := chromium prometheus slowhttptest
-HAS_TOOLS := ( for tool in $(TOOLS); do command -v $$tool || exit 1; done ) >/dev/null
+# Some systems call the browser chromium-browser.
+LACKING = for tool in $(TOOLS); do \
+	  command -v $$tool >/dev/null || command -v $$tool-browser >/dev/null || echo $$tool; done
 
 .PHONY: setup tools check test test-slow demo stop bench lock clean
 
@@ -25,11 +27,11 @@ check: setup
 # Programs that some tests want, and which skip, visibly, without: a browser for the page and the
 # reports, promtool and Prometheus, clients that drip. RUNLEVEL=1: no service is started.
 tools:
-	@$(HAS_TOOLS) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
-	  || { apt-get update -q && RUNLEVEL=1 apt-get install -q -y --no-install-recommends $(TOOLS); } \
-	  || true
-	@$(HAS_TOOLS) \
-	  || echo "Not all of $(TOOLS) are here, and only root can install them: tests will skip."
+	@lacking=$$($(LACKING)); test -z "$$lacking" || test "$$(id -u)" != 0 \
+	  || ! command -v apt-get >/dev/null || { apt-get update -q; for tool in $$lacking; do \
+	  RUNLEVEL=1 apt-get install -q -y --no-install-recommends $$tool; done; } || true
+	@lacking=$$($(LACKING)); test -z "$$lacking" \
+	  || echo "Without" $$lacking "tests will skip; only root can install them."
 
 test: setup tools
 	$(RUN) -m pytest -m "not slow"

@@ -35,7 +35,7 @@ ray_constants.ENABLE_RAY_CLUSTER = True
 from ray.scripts.scripts import main
 main()
 """
-_STARTER = "ray.scripts.scripts"  # in the command line of whatever starts a node
+STARTER = "ray.scripts.scripts"  # in the command line of whatever starts a node
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def launch(temp: Path, name: str, arguments: Sequence[str]) -> Node:
     environment |= haproxy.environment(temp / "haproxy")
     for foreign in ("RAY_ADDRESS", "PYTHONPATH"):  # jobs import what they ship, not what is here
         environment.pop(foreign, None)
-    starter = ["-m", _STARTER] if "--head" in arguments else ["-c", _JOIN]
+    starter = ["-m", STARTER] if "--head" in arguments else ["-c", _JOIN]
     path = temp / f"{name}.log"
     with path.open("ab") as log:
         process = subprocess.Popen(
@@ -89,10 +89,10 @@ def wait(ready: Callable[[], bool], node: Node) -> None:
 def end(temp: str, *, keep_logs: bool = False) -> int:
     """Ends all processes of the cluster at `temp`, politely and then not; how many there were."""
     found = {process.pid for process in processes(temp)}
-    starters = [p for p in processes(temp) if _STARTER in " ".join(_command_line(p))]
-    for process in starters:
+    first = starters(temp)
+    for process in first:
         _quietly(process.terminate)
-    psutil.wait_procs(starters, timeout=STOP_LIMIT_S)
+    psutil.wait_procs(first, timeout=STOP_LIMIT_S)
     # Killed more than once: what is killed may just have started another.
     for stop in ("terminate", "kill", "kill", "kill"):
         left = processes(temp)
@@ -126,7 +126,14 @@ def processes(temp: str) -> list[psutil.Process]:
     return [p for p in found if p.pid != os.getpid()]
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def starters(temp: str) -> list[psutil.Process]:
+    """Those of them that each started a node, are the ancestors of all others there, and last as
+    long as it."""
+    return [p for p in processes(temp) if STARTER in " ".join(command_line(p))]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Of a process that may have ended meanwhile: then nothing."""
     try:
         return list(process.cmdline())
     except psutil.Error:

@@ -140,3 +140,10 @@ def last_json(text: str) -> dict[str, object]:
     """The JSON object on the last line of a command's standard output."""
     found: dict[str, object] = json.loads(text.strip().splitlines()[-1])
     return found
+
+
+def job_json(text: str) -> dict[str, object]:
+    """The same of a job that Ray's own commands followed: their words about how it ended come
+    after its last line."""
+    (*_, last) = (line for line in text.splitlines() if line.startswith("{"))
+    return last_json(last)

@@ -52,6 +52,7 @@ SLOW = (
         "tests/integration/test_search.py",
     ),
     slow("jobs beside an endpoint", 6, "tests/end_to_end/test_side_by_side.py"),
+    slow("the commands of the README", 4, "tests/end_to_end/test_readme.py"),
     slow(
         "a cluster of several nodes",
         10,

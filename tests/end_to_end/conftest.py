@@ -6,8 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from cluster.haproxy import lasting_port
+from tests.end_to_end import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,11 +76,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    import socket
+    """Ports that stay free until something is deployed, which may be a whole cluster later."""
+    return lasting_port
 
-    def ask() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
 
-    return ask
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; without one, or without playwright, its tests are skipped."""
+    if reason := chromium.missing():
+        pytest.skip(reason)
+    with chromium.launched() as found:
+        yield found

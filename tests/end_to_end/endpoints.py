@@ -34,22 +34,25 @@ class Endpoint:
     written: dict[str, Any]  # what cluster.local wrote down of itself
 
     @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    @property
     def environment(self) -> dict[str, str]:
         joins = {"RAY_ADDRESS": self.written["address"], "RAY_AUTH_MODE": "token"}
         return joins | LOOPBACK | QUICK
 
     def deploy(self, *words: str, code: int = 0) -> dict[str, Any]:
         """`serve.deploy` with these flags; its last line."""
-        port = self.url.rsplit(":", 1)[1]
         done = run_module(
-            "serve.deploy", *words, "--port", port, "--code", str(self.home / "code"),
+            "serve.deploy", *words, "--port", str(self.port), "--code", str(self.home / "code"),
             cwd=self.home, environment=self.environment,
         )  # fmt: skip
         assert done.returncode == code, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return dict(last_json(done.stdout))
 
-    def info(self, key: str = KEY) -> dict[str, Any]:
-        reply = httpx.get(f"{self.url}/info", headers={"Authorization": f"Bearer {key}"})
+    def info(self) -> dict[str, Any]:
+        reply = httpx.get(f"{self.url}/info", headers={"Authorization": f"Bearer {KEY}"})
         reply.raise_for_status()
         return dict(reply.json())
 

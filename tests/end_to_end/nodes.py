@@ -1,4 +1,5 @@
-"""The nodes of a local cluster as processes: what runs on which, and one that dies with it all."""
+"""The nodes of a local cluster as processes: what runs on which, one that dies with it all, and
+where they listen."""
 
 from dataclasses import dataclass
 
@@ -6,7 +7,7 @@ import psutil
 
 from cluster import raylets
 
-STARTER = "ray.scripts.scripts"
+LOOPBACK = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Node:
 
 def nodes(temp: str) -> list[Node]:
     """Those of the cluster whose temporary folder this is, the head first."""
-    found = [p for p in raylets.processes(temp) if STARTER in " ".join(command_line(p))]
-    return [Node(p) for p in sorted(found, key=lambda p: p.create_time())]
+    return [Node(p) for p in sorted(raylets.starters(temp), key=lambda p: p.create_time())]
 
 
 def node_of(process: psutil.Process, temp: str) -> Node | None:
@@ -46,23 +46,20 @@ def node_of(process: psutil.Process, temp: str) -> Node | None:
     return next((node for node in nodes(temp) if node.starter.pid in above), None)
 
 
-def beyond_loopback(temp: str) -> set[str]:
-    """What of a cluster listens where other machines reach it: address, port and process."""
-    found = set()
+def listening(temp: str) -> dict[tuple[str, int], str]:
+    """(address, port) → process, of all that a cluster has open."""
+    found: dict[tuple[str, int], str] = {}
     for process in raylets.processes(temp):
         try:
             for connection in process.net_connections("tcp"):
-                address = connection.laddr.ip.removeprefix("::ffff:")
-                if connection.status == "LISTEN" and address not in ("127.0.0.1", "::1"):
-                    found.add(f"{address} {connection.laddr.port} {process.name()}")
-        except psutil.Error:
+                if connection.status == psutil.CONN_LISTEN:
+                    ip = connection.laddr.ip.removeprefix("::ffff:")  # IPv4, as IPv6 writes it
+                    found[ip, connection.laddr.port] = process.name()
+        except psutil.NoSuchProcess:  # and nothing else: what cannot be looked at is not closed
             continue
     return found
 
 
-def command_line(process: psutil.Process) -> list[str]:
-    """Of a process that may have ended meanwhile: then nothing."""
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
+def beyond_loopback(temp: str) -> dict[tuple[str, int], str]:
+    """Of that what other machines reach."""
+    return {at: name for at, name in listening(temp).items() if at[0] not in LOOPBACK}

@@ -15,7 +15,7 @@ from cluster import raylets, state
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, run_module
 from tests.end_to_end.endpoints import until
-from tests.end_to_end.nodes import command_line, nodes
+from tests.end_to_end.nodes import nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -81,7 +81,7 @@ def test_down_ends_what_is_left_of_a_cluster_whose_head_was_killed(
     head, worker = nodes(temp)
     # Its starter alone, and what holds the cluster together: the rest is left without them.
     for process in (head.starter, *head.starter.children()):
-        if process is head.starter or "gcs_server" in " ".join(command_line(process)):
+        if process is head.starter or "gcs_server" in " ".join(raylets.command_line(process)):
             process.kill()
     psutil.wait_procs([head.starter], timeout=10)
     status = run_module("cluster.local", "status", cwd=home)

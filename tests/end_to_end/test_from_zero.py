@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster import haproxy, node_limits, raylets, secret, state
-from tests.conftest import last_json
+from tests.conftest import job_json
 from tests.end_to_end.conftest import ROOT, run_module
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -102,8 +102,6 @@ def test_jobs_get_the_nodes_that_the_cluster_may_have_and_not_only_those_that_it
             cwd=tmp_path, environment={"RAY_AUTH_MODE": "token"},
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-    # Ray's own words about how the job ended come after the job's last line.
-    (*_, last) = (line for line in done.stdout.splitlines() if line.startswith("{"))
-    said = last_json(last)
+    said = job_json(done.stdout)
     assert said["bundle"] == f"{tmp_path}/run/bundle"
     assert said["workers"] == 2, "one for each node that there may be"

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from cluster.registry import CHAMPION, Registry
-from tests.conftest import last_json
+from tests.conftest import job_json, last_json
 from tests.end_to_end.conftest import ROOT
 from tests.end_to_end.endpoints import KEY, Endpoint, running, until
 from tests.unit.manifests import OVERLAYS, Object, one, rendered
@@ -79,9 +79,7 @@ class Place:
             f"-- {self.named(job['spec']['entrypoint'])} ; "
             f"ray job logs --address {self.dashboard} --follow {name}"
         )
-        # Ray's own words about how the job ended come after the job's last line.
-        (*_, last) = (line for line in said.splitlines() if line.startswith("{"))
-        return dict(last_json(last))
+        return dict(job_json(said))
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +147,7 @@ def test_the_endpoint_of_the_rayservice_answers_for_the_champion(
     (place.bucket / "corrections").mkdir(exist_ok=True)
     service = one(rendered("cpu-trial"), "RayService")
     config = yaml.safe_load(place.named(service["spec"]["serveConfigV2"]))
-    config["http_options"] = {
-        "host": "127.0.0.1",
-        "port": int(place.endpoint.url.rsplit(":", 1)[1]),
-    }
+    config["http_options"] = {"host": "127.0.0.1", "port": place.endpoint.port}
     written = place.endpoint.home / "serve.yaml"
     written.write_text(yaml.safe_dump(config))
     place.run(f"serve deploy --address {place.dashboard} {written}")

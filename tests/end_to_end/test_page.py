@@ -1,6 +1,6 @@
 """The page at / in a real browser: tickets in, answers drawn, corrections out, for everybody.
 
-Skips where there is no Chromium or no playwright: `make browser` brings both.
+Skips where there is no Chromium or no playwright: `make setup tools` brings both.
 """
 
 import re
@@ -13,7 +13,6 @@ import pytest
 from jobs.classifier.predictor import Predictions, Predictor
 from serve.errors import NoFeedback, NotStored
 from serve.keyring import hash_key
-from tests.end_to_end import chromium
 from tests.end_to_end.page_server import Desk, running, wait
 from tests.end_to_end.page_visit import SPLIT, Visit, visits
 
@@ -25,14 +24,6 @@ HOSTILE = [
     "W" * 120,
 ]
 Open = Callable[..., Visit]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if reason := chromium.missing():
-        pytest.skip(reason)
-    with chromium.launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

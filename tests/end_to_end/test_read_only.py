@@ -23,11 +23,11 @@ from cluster.registry import CHAMPION, Registry
 from serve.package import PACKAGES
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.endpoints import KEY
 from tests.unit.manifests import one, ray_pods, rendered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-KEY = "sy_test-key"
 BIN = Path(sys.prefix).resolve() / "bin"
 # The interpreter may lie in a home that only root may enter: it is mounted again in an open one.
 INSIDE = """

@@ -1,4 +1,7 @@
-"""The commands that README.md shows are run as they stand, on little data and a tiny BERT."""
+"""The commands that README.md shows are run as they stand, on little data and a tiny BERT.
+
+That every other one is there, with its options: tests/unit/test_readme.py.
+"""
 
 import os
 import re
@@ -11,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.end_to_end.conftest import ROOT, Cluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 
@@ -58,10 +63,3 @@ def test_the_commands_of_the_readme_work_as_they_stand(
     cluster.stop_serving()
     assert (tmp_path / "run" / "test" / "report.html").exists()
     assert (tmp_path / "search" / "analysis" / "report.html").exists()
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(
-    r"`make ([a-z-]+)`", (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-))))  # fmt: skip
-def test_every_make_target_that_the_readme_names_is_there(target: str) -> None:
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -18,8 +18,7 @@ import pytest
 from cluster.haproxy import MARK
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, Cluster, run_module
-
-KEY = "sy_test-key"
+from tests.end_to_end.endpoints import KEY
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """The report of a search in a real browser: what is drawn is what trials.parquet says.
 
-Skips where there is no Chromium or no playwright: `make browser` brings both.
+Skips where there is no Chromium or no playwright: `make setup tools` brings both.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from tests.end_to_end.conftest import run_module
 from tests.unit import experiments
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
 # What plotly has drawn, by the name of each chart: its traces as they are, and marks in the page.
 DRAWN = """() => {
@@ -24,20 +22,6 @@ DRAWN = """() => {
     marks: chart.querySelectorAll('.points path, .lines path').length,
   }]));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="no browser tests: playwright is not installed"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no browser tests: chromium is not installed (make browser)")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

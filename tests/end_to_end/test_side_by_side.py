@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cluster import state
 from tests.conftest import last_json
 from tests.end_to_end.conftest import ROOT, run_module
 from tests.end_to_end.endpoints import KEY, Endpoint, note, running, until
@@ -22,6 +23,7 @@ from tests.integration.conftest import write_tickets
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+NAMES = ("first", "second")
 CLAIMS = re.compile(
     r"Claims ([\d.]+) of 2 CPUs, of which others hold ([\d.]+), and leaves ([\d.]+) to other jobs"
 )
@@ -60,6 +62,13 @@ def submit(endpoint: Endpoint, *command: str) -> tuple[dict[str, Any], str]:
     return dict(last_json(done.stdout)), done.stdout
 
 
+def lifetime(endpoint: Endpoint, name: str) -> tuple[int, int]:
+    """When the job that wrote there began and ended, in ms, as Ray says."""
+    sent = state.get(endpoint.written, "/api/jobs/")
+    (job,) = (job for job in sent if f"--output {endpoint.home}/{name} " in job["entrypoint"])
+    return int(job["start_time"]), int(job["end_time"])
+
+
 def training(endpoint: Endpoint, model: Path, name: str, epochs: int) -> list[str]:
     home = endpoint.home
     return ["jobs.train", "--data", f"{home}/prepared", "--output", f"{home}/{name}",
@@ -94,10 +103,12 @@ def test_two_trainings_at_once_and_an_endpoint_all_get_on(
         found = list(
             both.map(
                 lambda name: submit(endpoint, *training(endpoint, tiny_model, name, 3)),
-                ("first", "second"),
+                NAMES,
             )
         )
     assert [said["epochs"] for said, _ in found] == [3, 3]
+    (began, ended), (began_too, ended_too) = (lifetime(endpoint, name) for name in NAMES)
+    assert max(began, began_too) < min(ended, ended_too), "at once"
     plans = [CLAIMS.findall(log) for _, log in found]
     assert all(plans), "every job says what it claims and leaves"
     for claimed, held, left in (one for own in plans for one in own):
@@ -107,7 +118,7 @@ def test_two_trainings_at_once_and_an_endpoint_all_get_on(
     note("two trainings beside an endpoint", summary(load.calls) | {"plans": plans})
 
 
-def test_a_preparation_ends_while_a_training_goes_on_beside_an_endpoint(
+def test_a_preparation_and_a_training_end_while_another_goes_on_beside_an_endpoint(
     endpoint: Endpoint, prepared: Path, tiny_model: Path, load: Traffic
 ) -> None:
     log = (endpoint.home / "long.log").open("wb")
@@ -119,10 +130,14 @@ def test_a_preparation_ends_while_a_training_goes_on_beside_an_endpoint(
         stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     checkpoints = endpoint.home / "long" / "checkpoints"
-    until(lambda: checkpoints.is_dir() and any(checkpoints.iterdir()), "the first epoch", 120)
-    mark = load.mark()
+    until(lambda: any(checkpoints.glob("epoch-*")), "the first epoch", 120)
+    mark, newest = load.mark(), max(each.name for each in checkpoints.glob("epoch-*"))
     said, told = submit(endpoint, *preparation(endpoint, "again"))
-    assert long.poll() is None, "the training goes on"
+    trained, plan = submit(endpoint, *training(endpoint, tiny_model, "short", 3))
+    assert max(each.name for each in checkpoints.glob("epoch-*")) > newest, "the training goes on"
+    assert long.poll() is None
     assert said["train"] + said["validation"] + said["test"] == 180
     assert "others hold 1.5: leaves 0 to other jobs" in told
-    note("a preparation beside a training and an endpoint", summary(load.since(mark)))
+    assert trained["epochs"] == 3
+    assert min(float(held) for _, held, _ in CLAIMS.findall(plan)) >= 1.5
+    note("jobs beside a training and an endpoint", summary(load.since(mark)))

@@ -32,6 +32,9 @@ pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
 ]
 NAME, RUN = "tickets", "nightly"
+# Of the alerts, what this machine decides and no test; and that one text over and over is drift.
+BY_THE_DISK = {"SwitchyardDiskFilling", "SwitchyardDiskFull"}
+EXPECTED = {"SwitchyardDrift": "pending"}
 # Asks for what was two hours, a day or a week ago: on a cluster that is a minute old, for nothing.
 HISTORY = re.compile(r"offset|\[\dd\]")
 
@@ -182,15 +185,24 @@ def test_every_panel_shows_something(prometheus: Prometheus, asked: int) -> None
             until(partial(prometheus.ask, expr), f"figures for {expr} in the panel {title}")
 
 
-def test_every_alert_is_understood_and_none_fires(prometheus: Prometheus, asked: int) -> None:
+def test_every_alert_is_understood_and_none_is_so_much_as_pending_without_a_cause(
+    prometheus: Prometheus, asked: int
+) -> None:
     def rules() -> list[dict[str, Any]]:
         groups = prometheus.get("rules")["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
     until(lambda: {rule["health"] for rule in rules()} == {"ok"}, "rules that were evaluated")
     assert {rule["name"] for rule in rules()} == {rule["alert"] for rule in RULES}
-    firing = {rule["name"] for rule in rules() if rule["state"] == "firing"}
-    assert firing <= {"SwitchyardDiskFilling", "SwitchyardDiskFull"}, "which the machine decides"
+
+    def stirring() -> dict[str, str]:
+        found = {rule["name"]: rule["state"] for rule in rules() if rule["state"] != "inactive"}
+        return {name: state for name, state in found.items() if name not in BY_THE_DISK}
+
+    try:
+        until(lambda: stirring() == EXPECTED, "calm")
+    except AssertionError:
+        assert stirring() == EXPECTED
     for rule in RULES:
         # What it looks at, whatever that is now, and of whatever status.
         query = re.sub(r" (?:[<>]|==) [\d.]+$", "", rule["expr"])

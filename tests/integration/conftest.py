@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import session
+from cluster.haproxy import lasting_port
 from tests.integration import s3
 
-S3_PORT = s3.free_port()
+S3_PORT = lasting_port()
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -11,7 +11,6 @@ whenever a test wants it.
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from contextlib import contextmanager
 from unittest import mock
 
 import pytest
+
+from cluster.haproxy import lasting_port
 
 BUCKET = "switchyard-tests"
 START_SECONDS = 60
@@ -35,7 +36,7 @@ def store(port: int | None = None) -> Iterator[str]:
     """
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         pytest.skip("object storage is not tested: moto[server] is not installed")
-    port = port or free_port()
+    port = port or lasting_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -64,13 +65,6 @@ def environment(port: int) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-    return port
 
 
 def _wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:

@@ -85,10 +85,10 @@ def test_the_first_node_is_ray_s_own_start_and_the_others_join_it_on_loopback(
     raylets.launch(tmp_path, "node-0", ["--head"])
     raylets.launch(tmp_path, "node-1", ["--address=127.0.0.1:1"])
     head, joined = started
-    assert head[2:] == ["-m", raylets._STARTER, "start", "--head"]
+    assert head[2:] == ["-m", raylets.STARTER, "start", "--head"]
     assert (joined[2], joined[4:]) == ("-c", ["start", "--address=127.0.0.1:1"])
     compile(joined[3], "joining", "exec")
-    assert raylets._STARTER in joined[3], "by it the processes to end first are known"
+    assert raylets.STARTER in joined[3], "by it the processes to end first are known"
 
 
 def test_a_node_that_ends_before_it_is_up_is_not_waited_for(begin: Begin, tmp_path: Path) -> None:
