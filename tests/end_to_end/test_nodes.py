@@ -170,7 +170,7 @@ def test_a_training_job_goes_on_when_one_of_three_nodes_dies(
 def worker_node(road: Road, log: Path) -> Node:
     """A node on which a worker trains, and not the head, which drives the job."""
     pids = {step.pid for step in faults.read_steps(log)}
-    found = [node_of(psutil.Process(pid), road.temp) for pid in pids]
+    found = [node_of(psutil.Process(pid), road.temp) for pid in pids if psutil.pid_exists(pid)]
     return next(node for node in found if node is not None and not node.is_head)
 
 
