@@ -86,8 +86,13 @@ def test_down_ends_what_is_left_of_a_cluster_whose_head_was_killed(
     psutil.wait_procs([head.starter], timeout=10)
     status = run_module("cluster.local", "status", cwd=home)
     assert last_json(status.stdout) == {"up": False}
-    shown = run_module("cluster.local", "logs", "--node", "1", cwd=home)
-    assert shown.returncode == 0, shown.stderr
-    assert "Ray runtime started" in shown.stdout
+
+    def logs() -> str:
+        shown = run_module("cluster.local", "logs", "--node", "1", cwd=home)
+        assert shown.returncode == 0, shown.stderr
+        return str(shown.stdout)
+
+    # A node answers a little before it says so.
+    until(lambda: "Ray runtime started" in logs(), "the node's own words")
     assert worker.starter.is_running(), "there is something left to end"
     assert_down_ends_all(home, temp, foreign)
