@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,18 @@ from cluster.errors import DataError, SettingError, StorageError
 from cluster.storage import is_local
 
 # Read by Ray before it starts anything. HAProxy in front of the replicas and Serve's throughput
-# flags take an empty route from about 500 to 4,000 requests a second on two cores.
+# flags take an empty route from about 500 to 4,000 requests a second on two cores. A front that
+# died is replaced once it has failed three checks in a row: 10 s apart they cost half a minute. A
+# reload, while it fails them too, is over within two that are 2 s apart.
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
 }
 # Ray replaces 127.0.0.1 by the machine's own address, unless it believes to be where clusters of
 # several machines are not supported; then all that it starts listens on loopback alone.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+SETTLE_S = 30.0  # for Ray to agree with itself on which nodes there are
 COMMON_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -133,31 +138,53 @@ def require_everywhere(uri: str, key: str, *, holding: str = "") -> None:
 
     `holding`: a file in it that was just written here, which shows that it is the same folder.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     if not is_local(uri):
         return
-    alive = nodes()
+    alive, path = nodes(), os.path.join(uri, holding)
     if len(alive) < 2:
         return
-    probe = ray.remote(num_cpus=0)(os.path.exists)
-    answers = ray.get(
-        [
-            probe.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(os.path.join(uri, holding))
-            for node in alive
-        ]
-    )
+    asked = [_ask_whether(path, node["NodeID"]) for node in alive]
     missing = [
-        n["NodeManagerAddress"] for n, there in zip(alive, answers, strict=True) if not there
+        node["NodeManagerAddress"]
+        for node, answer in zip(alive, asked, strict=True)
+        if not _is_there(path, node["NodeID"], answer)
     ]
     if missing:
         raise DataError(
             f"--{key} {uri} is not on {', '.join(missing)}: with {len(alive)} nodes give a path "
             "that all of them share, or an s3:// or gs:// URI."
         )
+
+
+def _ask_whether(path: str, node: str) -> Any:
+    """Whether a path exists on a node, as a future."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=there)(os.path.exists).remote(path)
+
+
+def _is_there(path: str, node: str, answer: Any) -> bool:
+    """What a node answered; also True of one that is gone, since it reads nothing.
+
+    One that an autoscaler has just added may not take a task yet, and one that it takes back takes
+    none: Ray says the same of both, and only a while later that the second is gone.
+    """
+    import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
+
+    until = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            return bool(ray.get(answer))
+        except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+            if node not in {each["NodeID"] for each in nodes()}:
+                return True
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+        answer = _ask_whether(path, node)
 
 
 def say(message: str) -> None:
