@@ -34,7 +34,8 @@ def test_replicas_follow_a_load_that_rises_and_falls(endpoint: Endpoint, tiny_bu
     said = deploy(endpoint, tiny_bundle, 1)
     assert said["max_replicas"] == MOST, "one of the four CPUs stays free"
     assert len(endpoint.replicas()) == 1
-    with traffic(endpoint.url, KEY, clients=24) as heavy:
+    # So that it is the replica which is slow, and not the clients.
+    with traffic(endpoint.url, KEY, clients=24, text="vpn is down again " * 8, texts=32) as heavy:
         grown = until(lambda: len(endpoint.replicas()) == MOST, "growth", 180)
     with traffic(endpoint.url, KEY, clients=1) as light:
         shrunk = until(lambda: len(endpoint.replicas()) == 1, "shrinking under load", 180)

@@ -69,12 +69,15 @@ def summary(calls: Sequence[Call]) -> dict[str, Any]:
 
 
 @contextmanager
-def traffic(url: str, key: str, *, clients: int, text: str = "vpn is down") -> Iterator[Traffic]:
-    """Clients ask until the block ends, each with one request at a time."""
+def traffic(
+    url: str, key: str, *, clients: int, text: str = "vpn is down", texts: int = 1
+) -> Iterator[Traffic]:
+    """Clients ask until the block ends, each with one request at a time, of so many `texts`."""
     seen = Traffic()
     ended = threading.Event()
     thread = threading.Thread(
-        target=lambda: asyncio.run(_all(url, key, clients, text, seen, ended)), daemon=True
+        target=lambda: asyncio.run(_all(url, key, clients, [text] * texts, seen, ended)),
+        daemon=True,
     )
     thread.start()
     try:
@@ -86,10 +89,10 @@ def traffic(url: str, key: str, *, clients: int, text: str = "vpn is down") -> I
 
 
 async def _all(
-    url: str, key: str, clients: int, text: str, seen: Traffic, ended: threading.Event
+    url: str, key: str, clients: int, texts: list[str], seen: Traffic, ended: threading.Event
 ) -> None:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    body = json.dumps({"texts": [text]}).encode()
+    body = json.dumps({"texts": texts}).encode()
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx.AsyncClient(
         base_url=url, headers=headers, limits=limits, timeout=60
