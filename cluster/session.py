@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster import haproxy, secret
-from cluster.errors import DataError, SettingError, StorageError
+from cluster.errors import DataError, ResourceError, SettingError, StorageError
 from cluster.storage import is_local
 
 # Read by Ray before it starts anything. HAProxy in front of the replicas and Serve's throughput
 # flags take an empty route from about 500 to 4,000 requests a second on two cores. A front that
-# died is replaced once it has failed three checks in a row: 10 s apart they cost half a minute. A
-# reload, while it fails them too, is over within two that are 2 s apart.
+# died is replaced once it has failed three checks in a row: 10 s apart, which is Serve's own, they
+# cost 22 s without an answer, and 2 s apart 8. A front that reloads fails checks too, and has some
+# 4 s for it: in rolling updates and growth under load on two cores it never took that long.
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -144,10 +145,11 @@ def require_everywhere(uri: str, key: str, *, holding: str = "") -> None:
     if len(alive) < 2:
         return
     asked = [_ask_whether(path, node["NodeID"]) for node in alive]
+    until = time.monotonic() + SETTLE_S
     missing = [
         node["NodeManagerAddress"]
         for node, answer in zip(alive, asked, strict=True)
-        if not _is_there(path, node["NodeID"], answer)
+        if not _is_there(path, node, answer, until)
     ]
     if missing:
         raise DataError(
@@ -165,26 +167,30 @@ def _ask_whether(path: str, node: str) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=there)(os.path.exists).remote(path)
 
 
-def _is_there(path: str, node: str, answer: Any) -> bool:
+def _is_there(path: str, node: dict[str, Any], answer: Any, until: float) -> bool:
     """What a node answered; also True of one that is gone, since it reads nothing.
 
     One that an autoscaler has just added may not take a task yet, and one that it takes back takes
-    none: Ray says the same of both, and only a while later that the second is gone.
+    none: Ray says the same of both, and only a while later that the second is gone. ResourceError
+    where it has not said so at `until`.
     """
     import ray
     from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 
-    until = time.monotonic() + SETTLE_S
     while True:
         try:
             return bool(ray.get(answer))
         except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
-            if node not in {each["NodeID"] for each in nodes()}:
+            if node["NodeID"] not in {each["NodeID"] for each in nodes()}:
                 return True
             if time.monotonic() > until:
-                raise
+                raise ResourceError(
+                    f"The node {node['NodeManagerAddress']} is up and takes no task, not even to "
+                    f"look for {path}, for {SETTLE_S:.0f} s now. Try again, or take it out of the "
+                    "cluster."
+                ) from None
         time.sleep(0.5)
-        answer = _ask_whether(path, node)
+        answer = _ask_whether(path, node["NodeID"])
 
 
 def say(message: str) -> None:

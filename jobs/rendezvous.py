@@ -2,7 +2,7 @@
 
 Ray Train lets torch open the store, which then listens on every interface, and whoever reaches it
 can change what the workers agree on. Here it gets a socket that is bound already, and gloo the
-interface of the node's address. A single worker meets nobody, and listens nowhere.
+interface of the node's address, if one has it. A single worker meets nobody, and listens nowhere.
 """
 
 import os
@@ -23,7 +23,7 @@ _listeners: list[socket.socket] = []  # of this process, until its store takes i
 
 @dataclass
 class Rendezvous(TorchConfig):  # type: ignore[misc]  # Ray has no types
-    """For TorchTrainer, as its `torch_config`."""
+    """For TorchTrainer, as its `torch_config`; `init_method` has no meaning here."""
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
@@ -45,7 +45,7 @@ class _Backend(_TorchBackend):  # type: ignore[misc]  # Ray has no types
                 rank,  # by its place: Ray's own argument has the name
                 workers,
                 (host, port),
-                backend="nccl" if gpu else "gloo",
+                backend=backend_config.backend or ("nccl" if gpu else "gloo"),
                 timeout=timedelta(seconds=backend_config.timeout_s),
             )
             for rank in range(workers)

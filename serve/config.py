@@ -49,7 +49,10 @@ def make_config(
         # A replica that goes waits 30 s for the front to learn of it, and then for its requests.
         "graceful_shutdown_timeout_s": 30 + endpoint.limits.body_s + endpoint.limits.answer_s,
         "health_check_period_s": 10,
-        "ray_actor_options": {"num_gpus": 1} if gpu else {"num_cpus": resources.REPLICA_CPUS},
+        # Left out, Serve claims a CPU as well, and there may be fewer of these than GPUs.
+        "ray_actor_options": {"num_gpus": 1, "num_cpus": 0}
+        if gpu
+        else {"num_cpus": resources.REPLICA_CPUS},
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,
             # No initial_replicas: Serve would go back to them at every change of the config.

@@ -53,7 +53,7 @@ def very_model(uri: str) -> tuple[str, float]:
 
 def trained_on(about: About, who: str, data: str | None, *, remedy: str) -> Prepared:
     """The data that a bundle was trained on, which lies at `data` now (None: where the bundle
-    says); DataError that ends with `remedy` where there is none, and where it is another."""
+    says). DataError where there is none or another; it ends with `remedy` where that can help."""
     uri = data or str(about.data.get("uri") or "")
     if not uri:
         raise DataError(f"Nothing says what {who} was trained on: give --data URI.")
@@ -62,10 +62,15 @@ def trained_on(about: About, who: str, data: str | None, *, remedy: str) -> Prep
     except DataError as error:
         raise DataError(f"{error} {remedy}") from None
     if prepared.digest != about.manifest_digest:
+        digests = (
+            f"is not what {who} was trained on: its manifest has the digest {prepared.digest}, and "
+            f"the bundle says {about.manifest_digest or 'none'}."
+        )
+        if data is None:
+            raise DataError(f"The data at {uri} {digests} {remedy}")
         raise DataError(
-            f"--data {uri} is not what {who} was trained on: its manifest has the digest "
-            f"{prepared.digest}, and the bundle says {about.manifest_digest or 'none'}. Leave "
-            "--data out if that data lies where it was (--data none takes back what a file says)."
+            f"--data {uri} {digests} Leave --data out if that data lies where it was (--data none "
+            "takes back what a file says)."
         )
     return prepared
 

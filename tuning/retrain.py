@@ -9,8 +9,8 @@ rows, and promotes. What is given here beats the champion's settings; the defaul
 of a first model and stand for "as the champion".
 
 Again with the same --output it goes on where it was cut off; after its end it says what was done
-and does nothing, unless it was refused and other limits are given: then it is judged again.
-Exit 3 and the reason where the gate says no.
+and does nothing, unless it was refused and another gate is given (limits, precision): then it is
+judged again. Exit 3 and the reason where the gate says no.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from cluster.errors import SettingError, StorageError
 from jobs.classifier import bundle
 from jobs.training_run import RECORD as RUN_RECORD
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: a judgement did not say with which precision it was made
 RECORD = "retrain.json"
 JUDGEMENT = "judgement.json"
 OUTCOME = "outcome.json"

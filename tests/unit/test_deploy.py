@@ -139,7 +139,7 @@ def test_replicas_stay_within_what_was_asked_and_what_there_is(
     assert "initial_replicas" not in numbers, "Serve would go back to it at every change"
     keys = ("min_replicas", "max_replicas")
     assert tuple(numbers[key] for key in keys) == expected
-    claim = {"num_gpus": 1} if have.gpus >= 1 else {"num_cpus": 1}
+    claim = {"num_gpus": 1, "num_cpus": 0} if have.gpus >= 1 else {"num_cpus": 1}
     assert found["ray_actor_options"] == claim
 
 

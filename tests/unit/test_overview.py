@@ -121,3 +121,17 @@ def test_what_does_not_answer_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert "0 of 1 are up" in text
     assert "none was sent" in text
     assert "none is deployed" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("fd00::5", "http://[fd00::5]:8000"),
+        ("desk.example", "http://desk.example:8000"),
+    ],
+)
+def test_an_address_is_shown_as_a_program_here_reaches_it(host: str, url: str) -> None:
+    assert overview.url(host, 8000) == url

@@ -318,6 +318,17 @@ def test_a_round_that_another_began_or_ended_meanwhile_is_not_made_twice(
     assert "nothing is done again" in told
 
 
+def test_a_round_of_an_earlier_format_is_refused_in_a_sentence(night: Night, run: Run) -> None:
+    night.first()
+    night.fails["train"] = RuntimeError("the power went")
+    run()
+    place = night.home / "round" / "retrain.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"format_version": 1}))
+    code, said, _ = run()
+    assert code == 2
+    assert "holds a round of format 1; this version reads 2" in said["error"]
+
+
 def test_what_a_round_is_stands_in_its_folder(night: Night, run: Run) -> None:
     night.first()
     run("--train.epochs", "9")
