@@ -93,11 +93,16 @@ def running(home: Path, port: int, *, cpus: int, nodes: int = 1) -> Iterator[End
         assert down.returncode == 0, down.stderr
 
 
-def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> float:
-    """Waits for a condition; the seconds that it took."""
+def until(
+    condition: Callable[[], Any], what: str | Callable[[], str], limit_s: float = LIMIT_S
+) -> float:
+    """Waits for a condition; the seconds that it took. `what` is waited for; where it is to say
+    how things stand at the end, a function says it."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < limit_s, f"{what}: not within {limit_s:g} s"
+        if time.monotonic() - began >= limit_s:
+            said = what if isinstance(what, str) else what()
+            raise AssertionError(f"{said}: not within {limit_s:g} s")
         time.sleep(0.05)
     return time.monotonic() - began
 

@@ -165,10 +165,7 @@ def test_every_metric_that_is_asked_for_is_there(prometheus: Prometheus, asked: 
     def missing() -> set[str]:
         return wanted - set(prometheus.get("label/__name__/values"))
 
-    try:
-        until(lambda: not missing(), "every metric", 30)
-    except AssertionError:
-        assert missing() == set()
+    until(lambda: not missing(), lambda: f"the metrics {missing()}", 30)
 
 
 def test_every_panel_shows_something(prometheus: Prometheus, asked: int) -> None:
@@ -199,10 +196,7 @@ def test_every_alert_is_understood_and_none_is_so_much_as_pending_without_a_caus
         found = {rule["name"]: rule["state"] for rule in rules() if rule["state"] != "inactive"}
         return {name: state for name, state in found.items() if name not in BY_THE_DISK}
 
-    try:
-        until(lambda: stirring() == EXPECTED, "calm")
-    except AssertionError:
-        assert stirring() == EXPECTED
+    until(lambda: stirring() == EXPECTED, lambda: f"{EXPECTED} and not {stirring()}")
     for rule in RULES:
         # What it looks at, whatever that is now, and of whatever status.
         query = re.sub(r" (?:[<>]|==) [\d.]+$", "", rule["expr"])
