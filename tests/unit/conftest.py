@@ -1,4 +1,5 @@
-"""What the tests of the endpoint share: a small model, a registry of it, and a keeper."""
+"""What the tests of the endpoint share: a small model, a registry of it, and a keeper; what those
+of commands share: a file of settings."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,3 +84,15 @@ def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
         version = made.publish("tickets", tiny_bundle, "bundle.json")
         made.point("tickets", CHAMPION, version, expected=before, reason="")
     return made
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Callable[[str], str]:
+    """Writes a file of settings and names it."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "settings.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
