@@ -1,11 +1,14 @@
-"""What the tests of the endpoint share: a small model, a registry of it, and a keeper."""
+"""What the tests of the endpoint share: a small model, a registry of it, and a keeper; what those
+of commands share: a file of settings; and of storage: a bucket that is a folder."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
 import pytest
 
+from cluster import storage
 from cluster.registry import CHAMPION, Registry
 from jobs.classifier.predictor import Predictions, Predictor
 from serve import keeper as keeping
@@ -83,3 +86,30 @@ def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
         version = made.publish("tickets", tiny_bundle, "bundle.json")
         made.point("tickets", CHAMPION, version, expected=before, reason="")
     return made
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Callable[[str], str]:
+    """Writes a file of settings and names it."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "settings.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the objects of s3://bucket."""
+    folder = tmp_path / "objects" / "bucket"
+    folder.mkdir(parents=True)
+    inside = pafs.SubTreeFileSystem(str(folder.parent), pafs.LocalFileSystem())
+    local = storage.filesystem
+
+    def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+        return (inside, uri.removeprefix("s3://")) if uri.startswith("s3://") else local(uri)
+
+    monkeypatch.setattr(storage, "filesystem", filesystem)
+    return folder

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit import experiments
 from tests.unit.experiments import epoch, write_trial
-from tests.unit.test_report import Page
+from tests.unit.reporting import Page
 from tuning import analysis, charts, confusion
 from tuning.experiment import Folder
 from tuning.overview import Overview, overview
