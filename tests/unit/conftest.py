@@ -1,10 +1,11 @@
-"""What the tests of the endpoint share: a small model, a registry of it, and a keeper."""
+"""What unit tests share: a small model, a registry of it, a keeper, and sums in one thread."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cluster.registry import CHAMPION, Registry
 from jobs.classifier.predictor import Predictions, Predictor
@@ -83,3 +84,12 @@ def registry(tmp_path: Path, tiny_bundle: Path) -> Registry:
         version = made.publish("tickets", tiny_bundle, "bundle.json")
         made.point("tickets", CHAMPION, version, expected=before, reason="")
     return made
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in one order, and no threads to wake for a model this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
