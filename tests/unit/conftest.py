@@ -1,4 +1,4 @@
-"""What unit tests share: a small model, a registry of it, a keeper, and sums in one thread."""
+"""What unit tests share: a small model, its tokenizer, a registry, a keeper, and one thread."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cluster.registry import CHAMPION, Registry
+from jobs.classifier.encoding import Encoder
 from jobs.classifier.predictor import Predictions, Predictor
 from serve import keeper as keeping
 from serve.keeper import Keeper
@@ -15,6 +16,12 @@ from serve.keyring import Keyring
 from serve.models import Loaded, load
 from tests.unit.asking import TEXTS, Ask, asker
 from tests.unit.keeping import Loader, Shelf
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: Path) -> Encoder:
+    """The tiny model's tokenizer, which cuts at 8 tokens."""
+    return Encoder(tiny_model, 8)
 
 
 @pytest.fixture(scope="session")
