@@ -1,5 +1,5 @@
-"""What the tests of the endpoint share: a small model, a registry of it, and a keeper; what those
-of commands share: a file of settings; and of storage: a bucket that is a folder."""
+"""What unit tests share: a small model, its tokenizer, a registry of it, a keeper; one thread; a
+file of settings; a bucket that is a folder."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
+import torch
 
 from cluster import storage
 from cluster.registry import CHAMPION, Registry
+from jobs.classifier.encoding import Encoder
 from jobs.classifier.predictor import Predictions, Predictor
 from serve import keeper as keeping
 from serve.keeper import Keeper
@@ -17,6 +19,12 @@ from serve.keyring import Keyring
 from serve.models import Loaded, load
 from tests.unit.asking import TEXTS, Ask, asker
 from tests.unit.keeping import Loader, Shelf
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: Path) -> Encoder:
+    """The tiny model's tokenizer, which cuts at 8 tokens."""
+    return Encoder(tiny_model, 8)
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +121,12 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(storage, "filesystem", filesystem)
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in one order, and no threads to wake for a model this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,6 +1,7 @@
-"""The split of texts that are all in one place: what jobs.ranges does over a cluster."""
+"""Texts that are all in one place, settled and split: what jobs.ranges does over a cluster."""
 
 import numpy as np
+from hypothesis import strategies as st
 
 from jobs.classifier.text import salted
 from jobs.selection import MOST_COUNTERS, MOST_MEMBERS, Wanted, count_bins, members, select
@@ -11,7 +12,25 @@ from jobs.splits import (
     Sides,
     Texts,
     choose_cuts,
+    settle,
 )
+
+CLASSES = 4
+# Triples as preparation gathers them: a text, the class that it stands under, in how many rows.
+TRIPLES = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, CLASSES - 1), st.integers(1, 4)),
+    min_size=1,
+    max_size=80,
+)
+
+
+def settled(triples: list[tuple[int, int, int]]) -> Texts:
+    ids, classes, rows = zip(*triples, strict=True)
+    return settle(
+        np.array(ids, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        np.array(classes, dtype=np.int32),
+        np.array(rows, dtype=np.int64),
+    )
 
 
 def cut(

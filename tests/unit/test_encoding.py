@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,11 +12,6 @@ from jobs.classifier.encoding import Encoder, grid, pad
 from tests.unit.memory import STEADY
 
 CLS, SEP = 2, 3
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_model: Path) -> Encoder:
-    return Encoder(tiny_model, 8)
 
 
 def test_a_text_stands_between_the_special_tokens(encoder: Encoder, tiny_model: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,11 @@ from jobs.classifier.recipe import Recipe
 from jobs.classifier.step import Step, logits_of
 from tests.unit.memory import MemoryFeed, separable
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 NAMES = ("mail", "network", "printing")
 RECIPE = Recipe(epochs=2, lr=1e-3, head_lr=5e-3, layer_decay=0.9, clip_norm=0.5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(model: Path, dropout: float = 0.0) -> Any:
