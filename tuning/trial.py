@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayActorError
 
 from cluster.errors import ResourceError, StorageError
 from cluster.resources import Plan
@@ -29,6 +30,9 @@ from tuning.experiment import Folder
 from tuning.proposer import NUMBER
 from tuning.space import settings_with
 
+# No fault of the point: the trial may go on, from its checkpoint. Of actors, the queues below die
+# with the trial's room, which Tune gives back before the trial's own process has ended.
+_NO_END = (ResourceError, StorageError, RayActorError)
 _OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 _LOOKS_EVERY_S = 1.0
 # Tune gives a stopped trial two seconds to end before its process goes on to the next one, and
@@ -56,7 +60,7 @@ def run_trial(point: Mapping[str, Any], *, experiment: str, run: Mapping[str, An
         else:
             _several_workers(config, folder.place(number, CHECKPOINTS), diary)
         diary.close()
-    except (ResourceError, StorageError):  # no fault of the point: it may go on with --resume
+    except _NO_END:
         raise
     except Exception as error:  # whatever it is, the other trials go on
         folder.finish(number, "failed", _reason(error))

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -163,6 +165,22 @@ def in_the_cluster() -> set[str]:
         for key, about in actors
         if about["State"] != "DEAD"
     }
+
+
+def kill_actors(kind: str) -> None:
+    """Kills the processes on this machine that are actors of a class; returns when Ray knows."""
+    from ray._private import state
+
+    def alive() -> list[int]:
+        return [
+            int(about["Pid"])
+            for about in state.actors().values()
+            if about["ActorClassName"] == kind and about["State"] == "ALIVE"
+        ]
+
+    for pid in alive():
+        os.kill(pid, signal.SIGKILL)
+    faults.wait_until(lambda: not alive(), f"no {kind} is alive")
 
 
 def wait_for_the_same(before: set[str]) -> float:

@@ -109,14 +109,19 @@ def test_a_trial_that_is_killed_whenever_it_starts_has_failed_and_the_search_goe
     figure("trial killed on every start", starts=starts, reason=failed.end["reason"])
 
 
+@pytest.mark.parametrize("first", ["the trial", "its queues"])
 def test_two_workers_a_trial_leave_nothing_behind_when_the_time_is_over(
-    searching: Searching,
+    searching: Searching, first: str
 ) -> None:
+    """Whichever process dies first when Tune gives back the trial's room."""
     more = {"time_budget": "1h", "scaling": {"workers": 2}}
     long = replace(searching, trials=None, epochs=4000, more=more)
 
     def hour_is_over(_: TimeoutStopper) -> bool:
-        return bool(Path(long.experiment.place(1, "history.json")).exists())
+        over = Path(long.experiment.place(1, "history.json")).exists()
+        if over and first == "its queues":
+            searches.kill_actors("_QueueActor")
+        return over
 
     before = searches.in_the_cluster()
     with mock.patch.object(TimeoutStopper, "stop_all", hour_is_over):
