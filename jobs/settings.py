@@ -101,7 +101,13 @@ class Train(Settings):
     )
     packed: bool = Field(
         False,
-        description="on GPUs, rows of a batch after one another without padding (BERT only)",
+        description="on GPUs, rows of a batch after one another without padding (BERT only), and "
+        "on one GPU steps as CUDA graphs",
+    )
+    compile: bool = Field(
+        False,
+        description="on GPUs, encoder layers through torch.compile, which takes half a minute and "
+        "a C compiler",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="number format; auto: bf16 where the hardware computes in it"

@@ -57,20 +57,23 @@ def recipe_of(settings: Training, device: torch.device) -> Recipe:
         dtype=dtype,
         micro_tokens=settings.train.micro_tokens,
         packed=settings.train.packed and dtype is torch.bfloat16 and device.type == "cuda",
+        compiled=settings.train.compile and device.type == "cuda",
         **optim,
     )
 
 
 def ignored(settings: Training, *, gpu: bool) -> list[str]:
     """A sentence for each setting that has no effect on such workers."""
-    if not settings.train.packed:
-        return []
-    if not gpu:
-        return ["train.packed is given, and is for GPUs: rows are padded."]
-    folder = network.model_folder(settings.model.name)
-    if not network.is_bert(folder) or settings.train.precision == "fp32":
-        return ["train.packed is given, and needs a BERT in bf16: rows are padded."]
-    return []
+    found = []
+    if settings.train.compile and not gpu:
+        found.append("train.compile is given, and is for GPUs: nothing is compiled.")
+    if settings.train.packed and not gpu:
+        found.append("train.packed is given, and is for GPUs: rows are padded.")
+    elif settings.train.packed:
+        folder = network.model_folder(settings.model.name)
+        if not network.is_bert(folder) or settings.train.precision == "fp32":
+            found.append("train.packed is given, and needs a BERT in bf16: rows are padded.")
+    return found
 
 
 def loss_of(plan: balance.Plan) -> dict[str, Any]:

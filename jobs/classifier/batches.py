@@ -146,7 +146,7 @@ def pin_for(device: torch.device) -> Pin | None:
     """For CUDA, tensors go to memory from which a copy to the device overlaps with computing.
 
     Tests without such a device see only that it is asked for of every tensor, in the thread. Packed
-    rows (jobs.classifier.packed) are gathered anew, and their tokens are no longer there.
+    rows (jobs.classifier.packed) are gathered from it, and pinned once more.
     """
     return torch.Tensor.pin_memory if device.type == "cuda" else None
 

@@ -9,6 +9,7 @@ batch, whatever the share of each rank, and metrics come from counts summed over
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from cluster.errors import SettingError
 from jobs.classifier import checkpoint, metrics, ranks, stopping
 from jobs.classifier.batches import Batch
 from jobs.classifier.checkpoint import Snapshot
+from jobs.classifier.layers import as_written
 from jobs.classifier.losses import cross_entropy_sum
 from jobs.classifier.optimizer import rate_factor
 from jobs.classifier.progress import Metrics, Position, Progress
@@ -35,7 +37,7 @@ Save = Callable[[Take], None]
 Judge = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], Metrics]
 TO_THE_LAST_EPOCH = stopping.Rule()
 # Reading a loss waits for the device that computes it.
-_LOOKS_EVERY = 16
+LOOKS_EVERY = 16
 
 
 class Feed(Protocol):
@@ -125,7 +127,8 @@ def train(
         progress = _train_epoch(step, feed, recipe, progress, device, every, save)
         found = _figures(progress)
         rows = feed.validation()
-        found |= validate(network, rows, dtype=recipe.dtype, device=device, judge=judge)
+        with as_written() if recipe.compiled else nullcontext():
+            found |= validate(network, rows, dtype=recipe.dtype, device=device, judge=judge)
         position, history = Position(progress.position.epoch + 1), (*progress.history, found)
         progress = Progress(position=position, history=history)
         if report(dict(found), take(progress)):
@@ -175,7 +178,7 @@ def _train_epoch(
         losses.append(step(batch, epoch=epoch, number=done, rate=rate))
         done += 1
         sums += torch.tensor((0.0, float(batch.weights.sum()), batch.real_tokens)).double()
-        if len(losses) == _LOOKS_EVERY:
+        if len(losses) == LOOKS_EVERY:
             look(done)
         if save_every is not None and done % save_every == 0:
             look(done)

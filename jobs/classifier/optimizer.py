@@ -127,6 +127,34 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
+class RatesOnDevice:
+    """The rates of an optimizer in memory of a CUDA device, where a captured update reads them.
+
+    They are in force in the block of this context; outside of it everything is as it was.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        self._optimizer = optimizer  # its groups are others once a state has been loaded
+        peaks = [group["peak_lr"] for group in optimizer.param_groups]
+        self._peaks = torch.tensor(peaks, device=device)
+        self._rates = torch.zeros_like(self._peaks)
+        self._before: list[dict[str, Any]] = []
+
+    def set(self, factor: float) -> None:
+        """Sets every rate to `factor` times its peak."""
+        torch.mul(self._peaks, factor, out=self._rates)
+
+    def __enter__(self) -> None:
+        groups = self._optimizer.param_groups
+        self._before = [{"lr": g["lr"], "capturable": g["capturable"]} for g in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group.update(lr=rate, capturable=True)
+
+    def __exit__(self, *_: object) -> None:
+        for group, before in zip(self._optimizer.param_groups, self._before, strict=True):
+            group.update(before)
+
+
 def rate_factor(progress: float, *, warmup_ratio: float, schedule: Schedule) -> float:
     """The share of the peak rate at `progress` (0 to 1 of all rows that training will see).
 

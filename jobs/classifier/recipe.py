@@ -23,4 +23,6 @@ class Recipe:
     r_drop: float = 0.0
     micro_tokens: int | None = None
     packed: bool = False
+    compiled: bool = False
+    graphs: bool = True  # of packed steps, on one GPU
     dtype: torch.dtype = torch.float32

@@ -19,9 +19,18 @@ from jobs.classifier.attention import use_plain_attention
 from jobs.classifier.batches import Batch
 from jobs.classifier.dropout import Draws, replace_dropout
 from jobs.classifier.embedding import RowEmbedding
+from jobs.classifier.graphs import Graphs
+from jobs.classifier.layers import compile_layers, use_bf16_norms
 from jobs.classifier.losses import cross_entropy_sum, disagreement_sum
 from jobs.classifier.optimizer import Optimizer
-from jobs.classifier.packed import can_pack, logits_of_packed, use_packed_attention
+from jobs.classifier.packed import (
+    Packed,
+    answer,
+    can_pack,
+    logits_of_packed,
+    pack,
+    use_packed_attention,
+)
 from jobs.classifier.recipe import Recipe
 
 
@@ -43,6 +52,8 @@ class Step:
         self._draws = Draws()
         if device.type == "cpu":
             _prepare_for_cpu(network, self._draws)
+        elif recipe.dtype is torch.bfloat16:
+            use_bf16_norms(network)
         self.optimizer = Optimizer(
             network,
             lr=recipe.lr,
@@ -52,9 +63,12 @@ class Step:
             clip_norm=recipe.clip_norm,
         )
         self._logits = logits_of
-        if recipe.packed and can_pack(network):
+        packed = recipe.packed and can_pack(network)
+        if packed:
             use_packed_attention(network)
             self._logits = logits_of_packed
+        if recipe.compiled:
+            compile_layers(network)
         self._network = network
         self._recipe = recipe
         self._device = device
@@ -62,11 +76,24 @@ class Step:
         self._class_weights = None if class_weights is None else class_weights.to(device)
         self._logit_offsets = None if logit_offsets is None else logit_offsets.to(device)
         self._focal_gamma = focal_gamma
+        self._graphs = None
+        whole = recipe.r_drop == 0 and recipe.micro_tokens is None and ranks.world() == 1
+        if whole and recipe.graphs and packed and device.type == "cuda":
+            self._graphs = Graphs(self._packed_step, self.optimizer, device)
 
     def __call__(self, batch: Batch, *, epoch: int, number: int, rate: float) -> torch.Tensor:
         """One update at `rate` times the peak rates; the loss of this rank's rows, summed."""
-        self.optimizer.set_rates(rate)
         self._seed_dropout(epoch, number)
+        if self._graphs is None:
+            total = self._step(batch, rate)
+        else:
+            total = self._graphs(pack(batch, roomy=True, pin=True), rate)
+        if self.first_at is None:
+            self.first_at = time.time()
+        return total
+
+    def _step(self, batch: Batch, rate: float) -> torch.Tensor:
+        self.optimizer.set_rates(rate)
         parts = list(_parts(batch, self._most_tokens()))
         total = torch.zeros((), device=self._device)
         for k, part in enumerate(parts, 1):
@@ -76,19 +103,27 @@ class Step:
             torch.autograd.backward(loss / batch.global_rows)
             total += loss.detach()
         self.optimizer.update()
-        if self.first_at is None:
-            self.first_at = time.time()
         return total
 
+    def _packed_step(self, packed: Packed) -> torch.Tensor:
+        """The same for rows on the device: nothing in it waits for them."""
+        logits = answer(self._network, packed, self._recipe.dtype)
+        loss = self._cross_entropy(logits, packed.labels, packed.row_weights)
+        torch.autograd.backward(loss * packed.scale)
+        self.optimizer.update()
+        return loss.detach()
+
     def _loss(self, batch: Batch) -> torch.Tensor:
+        labels = batch.labels.to(self._device, non_blocking=True)
+        weights = batch.weights.to(self._device, non_blocking=True)
         weight = self._recipe.r_drop
         if weight == 0:
-            return self._cross_entropy(self._answer(batch), batch)
-        rows = len(batch.labels)
+            return self._cross_entropy(self._answer(batch), labels, weights)
         twice = self._answer(_twice(batch))
-        one, other = twice[:rows], twice[rows:]
-        told = self._cross_entropy(one, batch) + self._cross_entropy(other, batch)
-        return told / 2 + weight * disagreement_sum(one, other, batch.weights.to(self._device))
+        one, other = twice[: len(labels)], twice[len(labels) :]
+        told = self._cross_entropy(one, labels, weights)
+        told = told + self._cross_entropy(other, labels, weights)
+        return told / 2 + weight * disagreement_sum(one, other, weights)
 
     def _most_tokens(self) -> int | None:
         most = self._recipe.micro_tokens
@@ -97,11 +132,13 @@ class Step:
     def _answer(self, batch: Batch) -> torch.Tensor:
         return self._logits(self._network, batch, self._recipe.dtype, self._device)
 
-    def _cross_entropy(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _cross_entropy(
+        self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
         return cross_entropy_sum(
             logits,
-            batch.labels.to(self._device, non_blocking=True),
-            batch.weights.to(self._device, non_blocking=True),
+            labels,
+            weights,
             class_weights=self._class_weights,
             logit_offsets=self._logit_offsets,
             focal_gamma=self._focal_gamma,

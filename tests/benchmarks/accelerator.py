@@ -37,7 +37,8 @@ NOTES = """
 Real tokens, padding not counted. Utilisation: the share of the measured peak of matrix products
 that went into real tokens (tests/benchmarks/measure.py has the formula). `trainer` is transformers
 with bf16, group by length and fused AdamW, {by}; its size
-is rows a batch: 32, and about as many as the token budgets of the others come to.
+is rows a batch: 32, and about as many as the token budgets of the others come to. On CUDA `packed`
+runs as graphs; `compiled` is the layers through torch.compile (train.packed, train.compile).
 """
 
 Found = dict[tuple[str, str, str, int], Line]
@@ -72,9 +73,7 @@ def flags() -> argparse.Namespace:
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="tokens a batch")
     parser.add_argument("--tokens", type=int, default=TOKENS, help="timed, of each side")
     parser.add_argument("--warm", type=int, default=WARM, help="steps before those that are timed")
-    parser.add_argument(
-        "--compile", action="store_true", help="on CUDA: ours with torch.compile too"
-    )
+    parser.add_argument("--sides", nargs="+", choices=bare.SIDES, default=bare.SIDES)
     parser.add_argument("--tiny", action="store_true", help="only see that everything runs")
     asked = parser.parse_args()
     if asked.tiny:
@@ -86,19 +85,16 @@ def flags() -> argparse.Namespace:
 
 def cases(asked: argparse.Namespace, device: torch.device) -> Iterator[Case]:
     """All that is asked for and can be had."""
-    # On a CPU packed rows attend one after the other: there it is only seen to run.
-    packed = bare.has_packing() and (device.type == "cuda" or asked.tiny)
-    sides = ["padded", *(["packed"] if packed else [])]
-    # On a CPU our dropout draws by numpy, which torch.compile takes apart wrongly.
-    sides += [f"{side}-compiled" for side in sides if asked.compile and device.type == "cuda"]
+    # On a CPU packed rows attend one after the other: there it is only seen to run. Nor is
+    # anything compiled: our dropout draws by numpy there, which torch.compile takes apart wrongly.
+    here = {"trainer", "padded", *(["packed"] if asked.tiny else [])}
+    sides = [side for side in asked.sides if device.type == "cuda" or side in here]
     for model in asked.models:
         for lengths in asked.lengths:
             rows = {TRAINER_ROWS} | {rows_of(budget, lengths) for budget in asked.budgets}
-            for size in sorted(rows):
-                yield Case("trainer", model, lengths, size, asked.tokens, asked.warm)
             for side in sides:
-                for budget in asked.budgets:
-                    yield Case(side, model, lengths, budget, asked.tokens, asked.warm)
+                for size in sorted(rows) if side == "trainer" else asked.budgets:
+                    yield Case(side, model, lengths, size, asked.tokens, asked.warm)
 
 
 def rows_of(budget: int, lengths: str) -> int:

@@ -3,7 +3,7 @@ and one measurement of each way to train. torch, transformers, numpy and jobs.cl
 """
 
 import traceback
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -146,8 +146,6 @@ def _ours(case: Case, rows: Rows, device: torch.device) -> Line:
         device
     )
     cost = cost_of(network)
-    # Without the key, which older checkouts lack, nothing is packed.
-    packing: dict[str, Any] = {"packed": True} if case.side.startswith("packed") else {}
     recipe = Recipe(
         epochs=1,
         lr=2e-4,
@@ -155,19 +153,13 @@ def _ours(case: Case, rows: Rows, device: torch.device) -> Line:
         layer_decay=0.9,
         label_smoothing=0.1,
         dtype=resolve("auto", device),
-        **packing,
+        packed=case.side.startswith("packed"),
+        compiled=case.side.endswith("-compiled"),
     )
     step = Step(network, recipe, device=device, seed=0)
-    if case.side.endswith("-compiled"):
-        # As torch.compile, in place: names of weights stay. Rows and widths change all the time.
-        network.base_model.compile(dynamic=True)
     meter = Meter(_steps(case, case.size), case.warm, device)
-    step_speed(step, network, rows, meter, batch_tokens=case.size, packed=bool(packing))
+    step_speed(step, network, rows, meter, batch_tokens=case.size, packed=recipe.packed)
     return meter.line(cost)
-
-
-def has_packing() -> bool:
-    return "packed" in {field.name for field in fields(Recipe)}
 
 
 def pick_device(name: str) -> torch.device:

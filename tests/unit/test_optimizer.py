@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.classifier.network import new_network
-from jobs.classifier.optimizer import make_optimizer, parameters_of, rate_factor, set_rates
+from jobs.classifier.optimizer import (
+    RatesOnDevice,
+    make_optimizer,
+    parameters_of,
+    rate_factor,
+    set_rates,
+)
 from tests.unit.memory import STEADY
 
 
@@ -93,6 +99,21 @@ def test_rates_are_set_from_their_peak_and_not_from_the_last_ones() -> None:
     set_rates(optimizer, 0.5)
     set_rates(optimizer, 0.25)
     assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([0.025, 0.1])
+
+
+def test_rates_in_memory_of_the_device_are_in_force_within_their_block_alone(network: Any) -> None:
+    optimizer = make_optimizer(network, lr=1e-3, head_lr=1e-2, layer_decay=0.5, weight_decay=0.01)
+    rates = RatesOnDevice(optimizer, torch.device("cpu"))
+    optimizer.load_state_dict(optimizer.state_dict())  # its groups are others from here on
+    before = [dict(group, params=None) for group in optimizer.param_groups]
+    rates.set(0.25)
+    with rates:
+        for group in optimizer.param_groups:
+            assert float(group["lr"]) == pytest.approx(group["peak_lr"] * 0.25)
+            assert group["capturable"]
+        rates.set(0.5)
+        assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(before[0]["peak_lr"] * 0.5)
+    assert [dict(group, params=None) for group in optimizer.param_groups] == before
 
 
 @pytest.mark.parametrize(

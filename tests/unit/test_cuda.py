@@ -1,0 +1,149 @@
+"""What only a CUDA device can show: the same losses packed, padded and compiled, and as on a CPU.
+
+Without one they skip. They need torch, transformers and pytest, and no Ray.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.classifier import graphs
+from jobs.classifier import network as networks
+from jobs.classifier.batches import Batch, batches, pin_for, plan_epoch
+from jobs.classifier.layers import as_written
+from jobs.classifier.packed import logits_of_packed
+from jobs.classifier.predictor import Predictor
+from jobs.classifier.recipe import Recipe
+from jobs.classifier.step import Step, logits_of
+from tests.unit.memory import separable
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+
+CUDA = torch.device("cuda")
+TURNS = 3
+NAMES = ("mail", "network", "printing")
+BF16 = Recipe(epochs=1, lr=1e-3, head_lr=5e-3, clip_norm=0.5, dtype=torch.bfloat16)
+WAYS = {
+    "packed, without graphs": replace(BF16, packed=True, graphs=False),
+    "padded": BF16,
+    "packed": replace(BF16, packed=True),
+    "padded, compiled": replace(BF16, compiled=True),
+    "packed, compiled": replace(BF16, packed=True, compiled=True),
+}
+
+
+def network(model: Path, device: torch.device, dropout: float = 0.0) -> Any:
+    return networks.new_network(model, NAMES, dropout=dropout, seed=0).train().to(device)
+
+
+def epoch(device: torch.device, tokens: int = 32) -> Iterator[Batch]:
+    rows = separable(37)
+    plan = plan_epoch(rows, seed=0, epoch=0, batch_tokens=tokens)
+    return batches(rows, plan, pad_id=0, pin=pin_for(device))
+
+
+def losses_of(
+    model: Path, recipe: Recipe, device: torch.device = CUDA, dropout: float = 0.0
+) -> tuple[list[float], Any]:
+    trained = network(model, device, dropout)
+    step = Step(trained, recipe, device=device, seed=3)
+    # Shapes that come again are graphs then.
+    found = [
+        float(step(batch, epoch=turn, number=number, rate=0.7))
+        for turn in range(TURNS)
+        for number, batch in enumerate(epoch(device))
+    ]
+    return found, trained
+
+
+def test_a_gpu_trains_as_a_cpu_does(tiny_model: Path) -> None:
+    recipe = replace(BF16, dtype=torch.float32)
+    expected, _ = losses_of(tiny_model, recipe, torch.device("cpu"))
+    found, _ = losses_of(tiny_model, recipe)
+    assert len(found) > 5
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_train_gives_the_losses_of_plain_fp32(tiny_model: Path, way: str) -> None:
+    expected, reference = losses_of(tiny_model, replace(BF16, dtype=torch.float32))
+    found, trained = losses_of(tiny_model, WAYS[way])
+    assert found == pytest.approx(expected, rel=0.05)
+    names = {name: value.shape for name, value in reference.state_dict().items()}
+    assert {name: value.shape for name, value in trained.state_dict().items()} == names
+
+
+def test_steps_as_graphs_are_the_steps_that_they_hold(
+    tiny_model: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Also with dropout, which follows from the seed in both."""
+    one, first = losses_of(tiny_model, replace(BF16, packed=True), dropout=0.3)
+    assert not [str(w.message) for w in recwarn if "CUDA graphs" in str(w.message)]
+    with mock.patch.object(graphs, "MOST", 0):
+        other, second = losses_of(tiny_model, replace(BF16, packed=True), dropout=0.3)
+    assert one == other
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("way", ["padded", "packed"])
+def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one(
+    tiny_model: Path, way: str
+) -> None:
+    def steps(step: Step, turns: range) -> list[float]:
+        return [
+            float(step(batch, epoch=turn, number=number, rate=0.3 + 0.1 * turn))
+            for turn in turns
+            for number, batch in enumerate(epoch(CUDA))
+        ]
+
+    first = network(tiny_model, CUDA, dropout=0.3)
+    undisturbed = Step(first, WAYS[way], device=CUDA, seed=3)
+    steps(undisturbed, range(TURNS))
+    kept = copy.deepcopy((first.state_dict(), undisturbed.optimizer.state_dict()))
+    expected = steps(undisturbed, range(TURNS, 2 * TURNS))
+    second = network(tiny_model, CUDA, dropout=0.3)
+    resumed = Step(second, WAYS[way], device=CUDA, seed=3)
+    second.load_state_dict(kept[0])
+    resumed.optimizer.load_state_dict(kept[1])
+    assert steps(resumed, range(TURNS, 2 * TURNS)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_dropout_follows_from_the_seed(tiny_model: Path, way: str) -> None:
+    without, _ = losses_of(tiny_model, WAYS[way])
+    one, first = losses_of(tiny_model, WAYS[way], dropout=0.3)
+    other, second = losses_of(tiny_model, WAYS[way], dropout=0.3)
+    assert one != pytest.approx(without, rel=1e-3)
+    assert one == pytest.approx(other, rel=1e-2)
+    same = one == other and all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+    print(f"{way}: the same to the last bit: {same}")
+
+
+@pytest.mark.parametrize("way", ["padded, compiled", "packed, compiled"])
+def test_what_was_compiled_answers_as_it_is_written(tiny_model: Path, way: str) -> None:
+    _, trained = losses_of(tiny_model, WAYS[way])
+    trained.eval()
+    answer = logits_of_packed if "packed" in way else logits_of
+    with torch.inference_mode(), as_written():
+        for batch in epoch(CUDA, tokens=64):
+            expected = logits_of(trained, batch, torch.float32, CUDA)
+            found = answer(trained, batch, torch.bfloat16, CUDA)
+            torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_a_bundle_answers_as_on_a_cpu(tiny_bundle: Path) -> None:
+    texts = [" ".join(row) for row in (("vpn", "down"), ("printer",), ("mail", "slow", "error"))]
+    expected = Predictor(tiny_bundle, device="cpu").predict(texts)
+    for precision, close in (("fp32", 1e-3), ("bf16", 0.03)):
+        found = Predictor(tiny_bundle, device="cuda", precision=precision).predict(texts)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=close)
