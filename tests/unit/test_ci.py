@@ -106,6 +106,15 @@ def test_nothing_starts_from_minute_60_on_and_what_is_left_out_is_named() -> Non
     assert names(carry_out(groups(1, 1), late.run, late), LEFT_OUT) == ["g0", "g1"]
 
 
+def test_what_is_not_due_starts_until_minute_40_and_what_is_due_all_the_same() -> None:
+    clock = Clock(minute=30)
+    done = carry_out(groups(8, 4, 3, 1), clock.run, clock, due=1)
+    assert names(done, PASSED) == ["g0", "g1"]
+    assert names(done, LEFT_OUT) == ["g2", "g3"]
+    late = Clock(minute=45)
+    assert names(carry_out(groups(5, 1, 1), late.run, late, due=2), PASSED) == ["g0", "g1"]
+
+
 def test_a_group_may_take_what_is_left_until_minute_80() -> None:
     clock = Clock(minute=50)
     carry_out(groups(5, 1), clock.run, clock)
