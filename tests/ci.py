@@ -4,11 +4,12 @@
     python -m tests.ci --slow                  the slow groups, without a limit of time
     python -m tests.ci "training faults"       this group
 
-The slow groups take turns by the number of commits: a third of them is due at each and comes first,
-so that in three commits in a row every one has had its turn. The others follow as long as all is over
-after some 45 minutes: none starts after minute 40. What is due starts until minute 60, and what runs
-at minute 80 is ended. What is left out is named. Exit 1 if a group failed or was ended; the others
-run nevertheless. Exit 1 as well if there was no time for what runs at every commit.
+The slow groups take turns by the number of commits: a third of them is due at each and comes
+first, so that in three commits in a row every one has had its turn. The others follow as long as
+all is over after some 45 minutes: none starts after minute 40. What is due starts until minute 60,
+and what runs at minute 80 is ended. What is left out is named. Exit 1 if a group failed or was
+ended; the others run nevertheless. Exit 1 as well if there was no time for what runs at every
+commit.
 """
 
 import argparse
