@@ -28,16 +28,11 @@ def refuse_used(uri: str, key: str = "output") -> None:
     What a run left that was killed while it wrote is not in the way: `staging` removes it.
     """
     if storage.is_file(uri) or (
-        storage.exists(uri) and _holds_anything(uri) and not _is_abandoned(uri, key)
+        storage.exists(uri) and storage.entries(uri) and not _is_abandoned(uri, key)
     ):
         raise StorageError(
             f"--{key} {uri} already holds files; give a new folder, or remove this one first."
         )
-
-
-def _holds_anything(uri: str) -> bool:
-    fs, path = storage.filesystem(uri)
-    return bool(fs.get_file_info(pafs.FileSelector(path, recursive=False, allow_not_found=True)))
 
 
 def _is_abandoned(uri: str, key: str) -> bool:

@@ -121,7 +121,7 @@ def list_files(uri: str, suffix: str = "") -> list[tuple[str, int]]:
     fs, path = filesystem(uri)
     if _info(fs, uri, path).type == pafs.FileType.File:
         return [(path, fs.get_file_info(path).size)]
-    infos = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    infos = _below(fs, uri, path, recursive=True)
     found = []
     for info in infos:
         inside = info.path[len(path) :].strip("/")
@@ -134,8 +134,19 @@ def list_files(uri: str, suffix: str = "") -> list[tuple[str, int]]:
 def entries(uri: str) -> list[pafs.FileInfo]:
     """What lies directly in a folder, files and folders; nothing where there is no folder."""
     fs, path = filesystem(uri)
+    return _below(fs, uri, path)
+
+
+def _below(
+    fs: pafs.FileSystem, uri: str, path: str, *, recursive: bool = False
+) -> list[pafs.FileInfo]:
+    selector = pafs.FileSelector(path, recursive=recursive, allow_not_found=True)
     try:
-        return list(fs.get_file_info(pafs.FileSelector(path, allow_not_found=True)))
+        try:
+            return list(fs.get_file_info(selector))
+        except FileNotFoundError:
+            # Arrow found no folder, looked whether that is so, and meanwhile someone had made it.
+            return list(fs.get_file_info(selector))
     except OSError as error:
         raise StorageError(f"{uri} cannot be reached: {error}") from None
 

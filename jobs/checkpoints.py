@@ -34,11 +34,7 @@ class Shelf:
 
     def names(self) -> list[str]:
         """Newest first; one that was never finished is among them."""
-        fs, path = storage.filesystem(self.uri)
-        try:
-            found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-        except OSError as error:
-            raise StorageError(f"{self.uri} cannot be read: {error}") from None
+        found = storage.entries(self.uri)
         folders = [info.base_name for info in found if info.type == pafs.FileType.Directory]
         return sorted((name for name in folders if _NAME.fullmatch(name)), reverse=True)
 

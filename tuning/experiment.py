@@ -81,8 +81,7 @@ class Folder:
 
     def numbers(self) -> list[int]:
         """Of all trials that were begun, ascending."""
-        fs, path = storage.filesystem(storage.join(self.uri, TRIALS))
-        found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        found = storage.entries(storage.join(self.uri, TRIALS))
         names = (info.base_name for info in found if info.type == pafs.FileType.Directory)
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 

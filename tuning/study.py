@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pyarrow.fs as pafs
-
 from cluster import storage
 from cluster.errors import StorageError
 from cluster.resources import Plan
@@ -160,7 +158,5 @@ def _score(trial: Trial, metric: Metric) -> Score | None:
 
 
 def _next_name(folder: Folder) -> str:
-    fs, path = storage.filesystem(folder.uri)
-    found: Sequence[Any] = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    starts = sum(info.base_name.startswith("tune-") for info in found)
+    starts = sum(info.base_name.startswith("tune-") for info in storage.entries(folder.uri))
     return f"tune-{starts + 1}"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -121,6 +122,20 @@ def test_files_are_listed_with_size_in_order_and_hidden_ones_passed_over(tmp_pat
     ]
     assert storage.list_files(f"{root}/b.parquet") == [(f"{root}/b.parquet", 2)]
     assert storage.list_files(f"{root}/away") == []
+
+
+def test_a_folder_that_is_made_while_it_is_looked_for_is_listed() -> None:
+    """Arrow looks twice for one that is not there, and takes one made in between for a fault."""
+    fs = mock.Mock()
+    fs.get_file_info.side_effect = [FileNotFoundError("Cannot list directory"), ["a"]]
+    with mock.patch.object(storage, "filesystem", return_value=(fs, "x")):
+        assert storage.entries("x") == ["a"]
+    fs.get_file_info.side_effect = FileNotFoundError("Cannot list directory")
+    with (
+        mock.patch.object(storage, "filesystem", return_value=(fs, "x")),
+        pytest.raises(StorageError, match="x cannot be reached"),
+    ):
+        storage.entries("x")
 
 
 def test_what_cannot_be_read_is_refused_by_its_location(tmp_path: Path) -> None:
