@@ -19,7 +19,8 @@ from jobs.prepared import Prepared
 from jobs.training import Training, balanced_plan
 
 SAMPLE_ROWS = 2000
-STEPS = 6  # the first two warm up and are not counted
+STEPS = 6
+WARM = 2  # of them are not counted
 # From the command to the first step and from the last to the bundle, measured on two cores.
 OVERHEAD_S = 30.0
 
@@ -50,8 +51,7 @@ def estimate(settings: Training, prepared: Prepared, plan: Plan) -> dict[str, An
             list(prepared.labels.names),
             texts,
             labels,
-            plan.threads,
-            plan.gpu,
+            plan,
         )
     )
     balanced = balanced_plan(settings, prepared.counts("train"))
@@ -61,7 +61,7 @@ def estimate(settings: Training, prepared: Prepared, plan: Plan) -> dict[str, An
         "rows_per_epoch": balanced.rows,
         "steps": max(settings.train.epochs, round(rows * steps_per_row)),
         "expected_seconds": round(training + OVERHEAD_S, 1),
-        "measured_steps": STEPS - 2,
+        "measured_steps": STEPS - WARM,
     }
 
 
@@ -85,8 +85,7 @@ def _measure(
     names: list[str],
     texts: list[str],
     labels: list[str],
-    threads: int,
-    gpu: bool,
+    plan: Plan,
 ) -> tuple[float, float, float]:
     """(seconds a real token, steps a row, tokens a row) on one worker."""
     import torch
@@ -100,8 +99,8 @@ def _measure(
     from jobs.training import recipe_of
 
     settings = Training.model_validate(values)
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if gpu else "cpu")
+    torch.set_num_threads(plan.threads)
+    device = torch.device("cuda" if plan.gpu else "cpu")
     folder = network.model_folder(settings.model.name)
     encoded = Encoder(folder, settings.model.max_tokens).encode(texts)
     sample = _Sample(
@@ -111,21 +110,21 @@ def _measure(
         text_ids(texts),
         encoded.tokens,
     )
-    plan = list(plan_epoch(sample, seed=0, epoch=0, batch_tokens=settings.train.batch_tokens))
+    epoch = list(plan_epoch(sample, seed=0, epoch=0, batch_tokens=settings.train.batch_tokens))
     model = network.new_network(folder, names, dropout=settings.model.dropout, seed=0).to(device)
     network.freeze(model, settings.model.freeze_layers)
-    recipe = recipe_of(settings, device)
+    recipe = recipe_of(settings, device, workers=plan.workers)
     step = step_for_timing(model, recipe, device)
     seconds, tokens = 0.0, 0
-    few = [plan[k % len(plan)] for k in range(STEPS)]
-    # What packed rows run as from then on (jobs.classifier.graphs) is made when a shape comes back.
-    warm = 2 * len(few) if recipe.packed else 2
-    turns = warm // len(few) + 1
-    for number, batch in enumerate(batches(sample, few * turns, pad_id=0, pin=pin_for(device))):
+    few = [epoch[k % len(epoch)] for k in range(STEPS)]
+    # Graphs and compiled layers are made when a shape comes, or comes back.
+    before = 2 * STEPS if recipe.packed or recipe.compiled else 0
+    turns = [*few * (before // STEPS), *few]
+    for number, batch in enumerate(batches(sample, turns, pad_id=0, pin=pin_for(device))):
         began = time.monotonic()
         step(batch)
-        if number >= warm:
+        if number >= before + WARM:
             seconds += time.monotonic() - began
             tokens += batch.real_tokens
     per_row = float(encoded.lengths.mean())
-    return seconds / max(1, tokens), len(plan) / len(texts), per_row
+    return seconds / max(1, tokens), len(epoch) / len(texts), per_row

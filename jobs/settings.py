@@ -101,8 +101,8 @@ class Train(Settings):
     )
     packed: bool = Field(
         False,
-        description="on GPUs, rows of a batch after one another without padding (BERT only), and "
-        "on one GPU steps as CUDA graphs",
+        description="on one GPU, rows of a batch after one another without padding (BERT only), "
+        "and steps as CUDA graphs, which keep the memory of one to themselves",
     )
     compile: bool = Field(
         False,

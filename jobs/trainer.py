@@ -101,7 +101,7 @@ def train_worker(
         return loop.train(
             model,
             counted,
-            recipe_of(settings, device),
+            recipe_of(settings, device, workers=world),
             report=report,
             device=device,
             seed=seed,

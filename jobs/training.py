@@ -48,31 +48,49 @@ def balanced_plan(settings: Training, counts: balance.Ints) -> balance.Plan:
     return balance.plan(settings.balance, balance.sampled(settings.data.fraction, counts))
 
 
-def recipe_of(settings: Training, device: torch.device) -> Recipe:
-    """The loop's plain values."""
+def recipe_of(settings: Training, device: torch.device, *, workers: int = 1) -> Recipe:
+    """The loop's plain values, for one of so many workers."""
     optim = settings.optim.model_dump()
     dtype = precision.resolve(settings.train.precision, device)
     return Recipe(
         epochs=settings.train.epochs,
         dtype=dtype,
         micro_tokens=settings.train.micro_tokens,
-        packed=settings.train.packed and dtype is torch.bfloat16 and device.type == "cuda",
+        packed=dtype is torch.bfloat16
+        and device.type == "cuda"
+        and settings.train.packed
+        and not _why_padded(settings, workers),
         compiled=settings.train.compile and device.type == "cuda",
         **optim,
     )
 
 
-def ignored(settings: Training, *, gpu: bool) -> list[str]:
+def _why_padded(settings: Training, workers: int) -> str:
+    """What keeps rows from being packed on GPUs; nothing where nothing does.
+
+    A step that is no graph is slower packed than padded: the host launches it kernel by kernel.
+    """
+    if workers > 1:
+        return f"a run of one worker, and this one has {workers}"
+    if settings.optim.r_drop > 0:
+        return "optim.r_drop 0"
+    if settings.train.micro_tokens is not None:
+        return "a batch that is not cut by train.micro_tokens"
+    folder = network.model_folder(settings.model.name)
+    if not network.is_bert(folder) or settings.train.precision == "fp32":
+        return "a BERT in bf16"
+    return ""
+
+
+def ignored(settings: Training, *, gpu: bool, workers: int) -> list[str]:
     """A sentence for each setting that has no effect on such workers."""
     found = []
     if settings.train.compile and not gpu:
         found.append("train.compile is given, and is for GPUs: nothing is compiled.")
     if settings.train.packed and not gpu:
         found.append("train.packed is given, and is for GPUs: rows are padded.")
-    elif settings.train.packed:
-        folder = network.model_folder(settings.model.name)
-        if not network.is_bert(folder) or settings.train.precision == "fp32":
-            found.append("train.packed is given, and needs a BERT in bf16: rows are padded.")
+    elif settings.train.packed and (needed := _why_padded(settings, workers)):
+        found.append(f"train.packed is given, and needs {needed}: rows are padded.")
     return found
 
 

@@ -59,7 +59,7 @@ def train(settings: TrainCommand, *, run: str | None = None) -> dict[str, Any]:
     plan = _plan(settings)
     if settings.dry_run:
         return _dry_run(settings, prepared, plan)
-    for warning in ignored(settings, gpu=plan.gpu):
+    for warning in ignored(settings, gpu=plan.gpu, workers=plan.workers):
         print(f"warning: {warning}", file=sys.stderr)
     with lease.held(settings.output, "output"):
         _refuse_what_others_did(settings)

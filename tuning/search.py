@@ -123,7 +123,7 @@ def search(settings: SearchCommand) -> dict[str, Any]:
     plan, have = room.find(lambda have: plan_for(have)[0], training.scaling.start_timeout)
     at_once = plan_for(have)[1]
     say(room.claimed(plan, have, at_once))
-    for warning in ignored(training, gpu=plan.gpu):
+    for warning in ignored(training, gpu=plan.gpu, workers=plan.workers):
         say(f"warning: {warning}")
     with lease.held(settings.output, "output"):
         if not settings.resume and folder.exists():

@@ -30,9 +30,6 @@ from tuning.experiment import Folder
 from tuning.proposer import NUMBER
 from tuning.space import settings_with
 
-# No fault of the point: the trial may go on, from its checkpoint. Of actors, the queues below die
-# with the trial's room, which Tune gives back before the trial's own process has ended.
-_NO_END = (ResourceError, StorageError, RayActorError)
 _OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 _LOOKS_EVERY_S = 1.0
 # Tune gives a stopped trial two seconds to end before its process goes on to the next one, and
@@ -60,7 +57,7 @@ def run_trial(point: Mapping[str, Any], *, experiment: str, run: Mapping[str, An
         else:
             _several_workers(config, folder.place(number, CHECKPOINTS), diary)
         diary.close()
-    except _NO_END:
+    except (ResourceError, StorageError):  # no fault of the point: it may go on with --resume
         raise
     except Exception as error:  # whatever it is, the other trials go on
         folder.finish(number, "failed", _reason(error))
@@ -167,6 +164,12 @@ def _several_workers(config: Mapping[str, Any], checkpoints: str, diary: Diary) 
                 thread.join()
                 raise
             answers.put((figures["epoch"], False))
+    except RayActorError as error:
+        # A queue is gone: with the trial's room, which Tune gives back before this process has
+        # ended, or by itself. The trial may go on, from its checkpoint.
+        raise ResourceError(
+            f"The trial and its workers have lost each other: {error}. It goes on with --resume."
+        ) from error
     finally:
         told.shutdown()
         answers.shutdown()

@@ -1,5 +1,6 @@
 """What makes the layers of an encoder cheaper on GPUs; names and values of weights stay."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from jobs.classifier.optimizer import layer_of
 
 
 class NormInBf16(nn.Module):
-    """A LayerNorm that takes and gives bfloat16, where autocast would have float32.
+    """A LayerNorm that gives bfloat16, where autocast gives float32; for use under autocast alone.
 
     Means and variances are summed in float32 all the same (torch's kernels see to that); what
     passes from layer to layer takes half the memory, and so does what reads and writes it.
@@ -27,35 +28,53 @@ class NormInBf16(nn.Module):
         self._shape, self._eps = norm.normalized_shape, norm.eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x, weight, bias = (v.to(torch.bfloat16) for v in (x, self.weight, self.bias))
+        weight, bias = (None if v is None else v.to(torch.bfloat16) for v in self.parts)
         with torch.autocast(x.device.type, enabled=False):
-            return F.layer_norm(x, self._shape, weight, bias, self._eps)
+            return F.layer_norm(x.to(torch.bfloat16), self._shape, weight, bias, self._eps)
+
+    @property
+    def parts(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Weight and bias, which not every norm has."""
+        return self.weight, self.bias
 
 
 def use_bf16_norms(network: Any) -> None:
-    """Replaces the norms of all layers, in place."""
-    for layer in list(_layers(network)):
-        for module in list(layer.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.LayerNorm):
-                    setattr(module, name, NormInBf16(child))
+    """Replaces all norms, in place."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.LayerNorm):
+                setattr(module, name, NormInBf16(child))
 
 
 def compile_layers(network: Any) -> None:
     """Each layer by itself through torch.compile, in place, for rows and lengths of any number.
 
-    They are all the same code, so that one compilation serves them all. SettingError where torch
-    finds nothing to compile with: that is Triton and a C compiler.
+    They are the same code, and share what is compiled for rows with and without padding, for one
+    row and for many. SettingError where torch finds nothing to compile with, which is Triton and a
+    C compiler, and where no layers are found.
     """
     missing = ["Triton"] if find_spec("triton") is None else []
-    missing += ["a C compiler"] if not any(map(shutil.which, ("cc", "gcc", "clang"))) else []
+    missing += ["a C compiler"] if not any(map(shutil.which, _compilers())) else []
     if missing:
         raise SettingError(
             f"train.compile: {' and '.join(missing)} cannot be found where this worker runs. "
             "Install what is missing on every node with a GPU, or leave train.compile out."
         )
-    for layer in _layers(network):
+    layers = list(_layers(network))
+    if not layers:
+        raise SettingError(
+            f"train.compile: a {network.config.model_type} has no layers that are counted; leave "
+            "train.compile out."
+        )
+    # Beyond it torch would run layers as they are written, and hardly say so.
+    torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
+    for layer in layers:
         layer.compile(dynamic=True)
+
+
+def _compilers() -> list[str]:
+    """What Triton looks for."""
+    return [os.environ.get("CC", "gcc"), "gcc", "clang"]
 
 
 def as_written() -> AbstractContextManager[None]:

@@ -98,11 +98,10 @@ def pack(batch: Batch, *, roomy: bool = False, pin: bool = False) -> Packed:
     total, longest = sum(counts), max(counts)
     shape = Shape(total, len(counts), longest)
     if roomy:
-        tokens, longest = grid(total), _power_of_two(longest)
-        fill = -(-(tokens - total) // longest)
-        shape = Shape(tokens, _power_of_two(len(counts) + fill), longest)
-        # What is left over is cut into rows that no kernel finds too long.
+        tokens = grid(total)
+        # What is left over is cut into rows for which there are kernels and positions.
         counts += [min(longest, tokens - total - at) for at in range(0, tokens - total, longest)]
+        shape = Shape(tokens, _power_of_two(len(counts)), _power_of_two(longest))
         counts += [0] * (shape.rows - len(counts))
     starts = [0, *accumulate(counts)]
     numbers = torch.zeros(2 * shape.tokens + 3 * shape.rows + 1, dtype=torch.int64, pin_memory=pin)
@@ -160,7 +159,7 @@ def attend(
 
 
 def can_pack(network: Any) -> bool:
-    """Whether `network` is built as `logits_of_packed` needs it."""
+    """Whether `network` is built as `answer` needs it."""
     return str(network.config.model_type) == "bert"
 
 
@@ -184,10 +183,3 @@ def answer(network: Any, packed: Packed, dtype: torch.dtype) -> torch.Tensor:
         ).last_hidden_state
         pooled = network.base_model.pooler(hidden[0, packed.first].unsqueeze(1))
         return torch.as_tensor(network.classifier(network.dropout(pooled)))
-
-
-def logits_of_packed(
-    network: Any, batch: Batch, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """[rows, classes]: `answer` for the rows of a batch."""
-    return answer(network, pack(batch, pin=device.type == "cuda").to(device), dtype)

@@ -24,5 +24,8 @@ class Recipe:
     micro_tokens: int | None = None
     packed: bool = False
     compiled: bool = False
-    graphs: bool = True  # of packed steps, on one GPU
     dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.packed and (self.r_drop > 0 or self.micro_tokens is not None):
+            raise ValueError("a packed step is whole, and answers each row once")

@@ -23,14 +23,7 @@ from jobs.classifier.graphs import Graphs
 from jobs.classifier.layers import compile_layers, use_bf16_norms
 from jobs.classifier.losses import cross_entropy_sum, disagreement_sum
 from jobs.classifier.optimizer import Optimizer
-from jobs.classifier.packed import (
-    Packed,
-    answer,
-    can_pack,
-    logits_of_packed,
-    pack,
-    use_packed_attention,
-)
+from jobs.classifier.packed import Packed, answer, can_pack, pack, use_packed_attention
 from jobs.classifier.recipe import Recipe
 
 
@@ -62,11 +55,9 @@ class Step:
             weight_decay=recipe.weight_decay,
             clip_norm=recipe.clip_norm,
         )
-        self._logits = logits_of
-        packed = recipe.packed and can_pack(network)
-        if packed:
+        self._packed = recipe.packed and can_pack(network)
+        if self._packed:
             use_packed_attention(network)
-            self._logits = logits_of_packed
         if recipe.compiled:
             compile_layers(network)
         self._network = network
@@ -76,18 +67,19 @@ class Step:
         self._class_weights = None if class_weights is None else class_weights.to(device)
         self._logit_offsets = None if logit_offsets is None else logit_offsets.to(device)
         self._focal_gamma = focal_gamma
-        self._graphs = None
-        whole = recipe.r_drop == 0 and recipe.micro_tokens is None and ranks.world() == 1
-        if whole and recipe.graphs and packed and device.type == "cuda":
-            self._graphs = Graphs(self._packed_step, self.optimizer, device)
+        on_gpu = device.type == "cuda"
+        self._graphs = Graphs(self.optimizer, device) if self._packed and on_gpu else None
 
     def __call__(self, batch: Batch, *, epoch: int, number: int, rate: float) -> torch.Tensor:
         """One update at `rate` times the peak rates; the loss of this rank's rows, summed."""
         self._seed_dropout(epoch, number)
-        if self._graphs is None:
+        if not self._packed:
             total = self._step(batch, rate)
+        elif self._graphs is None:
+            self.optimizer.set_rates(rate)
+            total = self._packed_step(pack(batch).to(self._device))
         else:
-            total = self._graphs(pack(batch, roomy=True, pin=True), rate)
+            total = self._graphs(self._packed_step, pack(batch, roomy=True, pin=True), rate)
         if self.first_at is None:
             self.first_at = time.time()
         return total
@@ -106,7 +98,7 @@ class Step:
         return total
 
     def _packed_step(self, packed: Packed) -> torch.Tensor:
-        """The same for rows on the device: nothing in it waits for them."""
+        """The same of one rank alone, for rows on the device: nothing in it waits for them."""
         logits = answer(self._network, packed, self._recipe.dtype)
         loss = self._cross_entropy(logits, packed.labels, packed.row_weights)
         torch.autograd.backward(loss * packed.scale)
@@ -130,7 +122,7 @@ class Step:
         return most if most is None or self._recipe.r_drop == 0 else most // 2
 
     def _answer(self, batch: Batch) -> torch.Tensor:
-        return self._logits(self._network, batch, self._recipe.dtype, self._device)
+        return logits_of(self._network, batch, self._recipe.dtype, self._device)
 
     def _cross_entropy(
         self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor

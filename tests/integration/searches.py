@@ -167,8 +167,8 @@ def in_the_cluster() -> set[str]:
     }
 
 
-def kill_actors(kind: str) -> None:
-    """Kills the processes on this machine that are actors of a class; returns when Ray knows."""
+def kill_actors(kind: str) -> list[int]:
+    """Kills the processes on this machine that are actors of a class; their ids, once Ray knows."""
     from ray._private import state
 
     def alive() -> list[int]:
@@ -178,9 +178,11 @@ def kill_actors(kind: str) -> None:
             if about["ActorClassName"] == kind and about["State"] == "ALIVE"
         ]
 
-    for pid in alive():
+    killed = alive()
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
     faults.wait_until(lambda: not alive(), f"no {kind} is alive")
+    return killed
 
 
 def wait_for_the_same(before: set[str]) -> float:

@@ -117,16 +117,19 @@ def test_two_workers_a_trial_leave_nothing_behind_when_the_time_is_over(
     more = {"time_budget": "1h", "scaling": {"workers": 2}}
     long = replace(searching, trials=None, epochs=4000, more=more)
 
+    killed: list[int] = []
+
     def hour_is_over(_: TimeoutStopper) -> bool:
         over = Path(long.experiment.place(1, "history.json")).exists()
         if over and first == "its queues":
-            searches.kill_actors("_QueueActor")
+            killed.extend(searches.kill_actors("_QueueActor"))
         return over
 
     before = searches.in_the_cluster()
     with mock.patch.object(TimeoutStopper, "stop_all", hour_is_over):
         said = long.here()
     assert said["trials"] == {"unfinished": 1}
+    assert len(killed) == (2 if first == "its queues" else 0)
     seconds = searches.wait_for_the_same(before)
     figure("time over with two workers a trial", left=0, seconds_until=f"{seconds:.1f}")
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.errors import SettingError
 from jobs.classifier import graphs
 from jobs.classifier import network as networks
+from jobs.classifier import step as steps
 from jobs.classifier.batches import Batch, batches, pin_for, plan_epoch
 from jobs.classifier.layers import as_written
-from jobs.classifier.packed import logits_of_packed
 from jobs.classifier.predictor import Predictor
 from jobs.classifier.recipe import Recipe
 from jobs.classifier.step import Step, logits_of
@@ -31,7 +32,6 @@ TURNS = 3
 NAMES = ("mail", "network", "printing")
 BF16 = Recipe(epochs=1, lr=1e-3, head_lr=5e-3, clip_norm=0.5, dtype=torch.bfloat16)
 WAYS = {
-    "packed, without graphs": replace(BF16, packed=True, graphs=False),
     "padded": BF16,
     "packed": replace(BF16, packed=True),
     "padded, compiled": replace(BF16, compiled=True),
@@ -80,24 +80,52 @@ def test_every_way_to_train_gives_the_losses_of_plain_fp32(tiny_model: Path, way
     assert {name: value.shape for name, value in trained.state_dict().items()} == names
 
 
-def test_steps_as_graphs_are_the_steps_that_they_hold(
-    tiny_model: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_steps_as_graphs_are_the_steps_that_they_hold(tiny_model: Path) -> None:
     """Also with dropout, which follows from the seed in both."""
-    one, first = losses_of(tiny_model, replace(BF16, packed=True), dropout=0.3)
-    assert not [str(w.message) for w in recwarn if "CUDA graphs" in str(w.message)]
+    counts: list[int] = []
+
+    class Counted(graphs.Graphs):
+        def __call__(self, *about: Any) -> torch.Tensor:
+            loss = super().__call__(*about)
+            counts.append(len(self))
+            return loss
+
+    packed = replace(BF16, packed=True)
+    with mock.patch.object(steps, "Graphs", Counted):
+        one, first = losses_of(tiny_model, packed, dropout=0.3)
+    assert counts[-1] > 3
     with mock.patch.object(graphs, "MOST", 0):
-        other, second = losses_of(tiny_model, replace(BF16, packed=True), dropout=0.3)
+        other, second = losses_of(tiny_model, packed, dropout=0.3)
     assert one == other
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_where_a_graph_finds_no_memory_steps_go_on_without(tiny_model: Path) -> None:
+    def losses(spoiled: bool) -> list[float]:
+        trained = network(tiny_model, CUDA, dropout=0.3)
+        step = Step(trained, replace(BF16, packed=True), device=CUDA, seed=3)
+        (batch,) = epoch(CUDA, tokens=1000)
+        real = step.optimizer.update
+
+        def update() -> None:
+            if spoiled and torch.cuda.is_current_stream_capturing():
+                raise torch.OutOfMemoryError("none is left")
+            real()
+
+        with mock.patch.object(step.optimizer, "update", update):
+            return [float(step(batch, epoch=0, number=k, rate=0.7)) for k in range(4)]
+
+    expected = losses(spoiled=False)
+    with pytest.warns(UserWarning, match="without CUDA graphs"):
+        assert losses(spoiled=True) == expected
 
 
 @pytest.mark.parametrize("way", ["padded", "packed"])
 def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one(
     tiny_model: Path, way: str
 ) -> None:
-    def steps(step: Step, turns: range) -> list[float]:
+    def train(step: Step, turns: range) -> list[float]:
         return [
             float(step(batch, epoch=turn, number=number, rate=0.3 + 0.1 * turn))
             for turn in turns
@@ -106,14 +134,14 @@ def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one(
 
     first = network(tiny_model, CUDA, dropout=0.3)
     undisturbed = Step(first, WAYS[way], device=CUDA, seed=3)
-    steps(undisturbed, range(TURNS))
+    train(undisturbed, range(TURNS))
     kept = copy.deepcopy((first.state_dict(), undisturbed.optimizer.state_dict()))
-    expected = steps(undisturbed, range(TURNS, 2 * TURNS))
+    expected = train(undisturbed, range(TURNS, 2 * TURNS))
     second = network(tiny_model, CUDA, dropout=0.3)
     resumed = Step(second, WAYS[way], device=CUDA, seed=3)
     second.load_state_dict(kept[0])
     resumed.optimizer.load_state_dict(kept[1])
-    assert steps(resumed, range(TURNS, 2 * TURNS)) == pytest.approx(expected, rel=1e-5)
+    assert train(resumed, range(TURNS, 2 * TURNS)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -129,15 +157,17 @@ def test_dropout_follows_from_the_seed(tiny_model: Path, way: str) -> None:
     print(f"{way}: the same to the last bit: {same}")
 
 
-@pytest.mark.parametrize("way", ["padded, compiled", "packed, compiled"])
-def test_what_was_compiled_answers_as_it_is_written(tiny_model: Path, way: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_trained_answers_in_bf16_as_a_plain_network_does(
+    tiny_model: Path, way: str
+) -> None:
     _, trained = losses_of(tiny_model, WAYS[way])
-    trained.eval()
-    answer = logits_of_packed if "packed" in way else logits_of
+    plain = network(tiny_model, CUDA)
+    plain.load_state_dict(trained.state_dict())
     with torch.inference_mode(), as_written():
         for batch in epoch(CUDA, tokens=64):
-            expected = logits_of(trained, batch, torch.float32, CUDA)
-            found = answer(trained, batch, torch.bfloat16, CUDA)
+            expected = logits_of(plain.eval(), batch, torch.float32, CUDA)
+            found = logits_of(trained.eval(), batch, torch.bfloat16, CUDA)
             torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
 
 
@@ -147,3 +177,20 @@ def test_a_bundle_answers_as_on_a_cpu(tiny_bundle: Path) -> None:
     for precision, close in (("fp32", 1e-3), ("bf16", 0.03)):
         found = Predictor(tiny_bundle, device="cuda", precision=precision).predict(texts)
         np.testing.assert_allclose(found.scores, expected.scores, atol=close)
+
+
+# The last one: what torch's random state is good for after it is not known.
+def test_a_step_that_waits_for_the_device_is_no_graph(tiny_model: Path) -> None:
+    trained = network(tiny_model, CUDA)
+    step = Step(trained, replace(BF16, packed=True), device=CUDA, seed=3)
+    (batch,) = epoch(CUDA, tokens=1000)
+    real = step.optimizer.update
+
+    def update() -> None:
+        real()
+        torch.zeros(1, device=CUDA).item()
+
+    with mock.patch.object(step.optimizer, "update", update):
+        step(batch, epoch=0, number=0, rate=0.7)
+        with pytest.raises(SettingError, match=r"Train with --train\.packed false"):
+            step(batch, epoch=0, number=1, rate=0.7)

@@ -1,9 +1,11 @@
 """Rows packed after one another: in few shapes, with the answers and gradients of padded ones."""
 
+import functools
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -100,15 +102,14 @@ def test_answers_and_gradients_are_those_of_padded_rows(
         torch.testing.assert_close(others[name].grad, parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_the_step_that_a_graph_would_hold_is_the_step_of_padded_rows(tiny_model: Path) -> None:
+def test_a_step_on_rows_that_fill_a_shape_is_that_on_padded_rows(tiny_model: Path) -> None:
+    """What a graph holds: the rest of its shape changes nothing."""
+
     def trained(packed: bool) -> tuple[list[float], Any]:
         network = networks.new_network(tiny_model, ("a", "b", "c"), dropout=0.0, seed=0).train()
         recipe = Recipe(epochs=1, lr=1e-3, head_lr=5e-3, clip_norm=0.5, packed=packed)
         step = Step(network, recipe, device=CPU, seed=0)
-        if packed:
-            step.optimizer.set_rates(0.7)
-            losses = [float(step._packed_step(pack(batch, roomy=True))) for batch in made()]
-        else:
+        with mock.patch("jobs.classifier.step.pack", functools.partial(pack, roomy=True)):
             losses = [float(step(b, epoch=0, number=n, rate=0.7)) for n, b in enumerate(made())]
         return losses, network
 
@@ -121,3 +122,9 @@ def test_the_step_that_a_graph_would_hold_is_the_step_of_padded_rows(tiny_model:
         # Padding is in a packed row's batch, and its word would only decay.
         kept = seen if "word_embeddings" in name else slice(None)
         torch.testing.assert_close(others[name][kept], value[kept], rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_what_a_packed_step_cannot_do_is_not_asked_of_it() -> None:
+    for more in ({"r_drop": 1.0}, {"micro_tokens": 64}):
+        with pytest.raises(ValueError, match="a packed step is whole"):
+            Recipe(epochs=1, lr=1e-3, packed=True, **more)

@@ -15,7 +15,7 @@ from jobs.classifier import gradients
 from jobs.classifier import network as networks
 from jobs.classifier.losses import cross_entropy_sum
 from jobs.classifier.optimizer import make_optimizer
-from jobs.classifier.packed import logits_of_packed
+from jobs.classifier.packed import answer, pack
 from jobs.classifier.recipe import Recipe
 from jobs.classifier.step import Step, logits_of
 from tests.unit.memory import MemoryFeed, separable
@@ -107,10 +107,10 @@ def test_rows_that_are_packed_together_do_not_see_each_other(tiny_model: Path) -
     trained = network(tiny_model).eval()
     Step(trained, replace(RECIPE, packed=True), device=CPU, seed=0)
     (batch,) = feed(batch_tokens=2000).validation()
-    together = logits_of_packed(trained, batch, torch.float32, CPU)
+    together = answer(trained, pack(batch), torch.float32)
     other = replace(batch, ids=batch.ids.clone())
     other.ids[1:, 1] = 20
-    found = logits_of_packed(trained, other, torch.float32, CPU)
+    found = answer(trained, pack(other), torch.float32)
     torch.testing.assert_close(found[0], together[0])
     assert not torch.allclose(found[1:], together[1:])
 
