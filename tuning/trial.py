@@ -164,17 +164,18 @@ def _several_workers(config: Mapping[str, Any], checkpoints: str, diary: Diary) 
                 thread.join()
                 raise
             answers.put((figures["epoch"], False))
+        if failed:
+            raise failed[0]
     except RayActorError as error:
-        # A queue is gone: with the trial's room, which Tune gives back before this process has
-        # ended, or by itself. The trial may go on, from its checkpoint.
+        # A queue is gone, or Ray Train's controller: with the trial's room, which Tune gives back
+        # before this process has ended, or by itself. The trial may go on, from its checkpoint.
+        # In one line: the last one is what is known of a trial that ended so twice.
         raise ResourceError(
-            f"The trial and its workers have lost each other: {error}. It goes on with --resume."
+            "What holds a trial and its workers together has died. It goes on with --resume."
         ) from error
     finally:
         told.shutdown()
         answers.shutdown()
-    if failed:
-        raise failed[0]
 
 
 class Messenger:

@@ -92,21 +92,23 @@ class Graphs:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         about: dict[str, Any] = {"pool": self._pool, "stream": self._stream}
+        torch.cuda.synchronize(self._device)  # what failed before is not to be called a capture's
         try:
             # Batches are made in another thread, which may take pinned memory meanwhile.
             with self._rates, torch.cuda.graph(graph, capture_error_mode="thread_local", **about):
                 loss.copy_(step(inputs))
-        except torch.OutOfMemoryError as error:
-            self._give_up(error)
-            return
-        except RuntimeError as error:  # torch's random state may be of no use from here on
+        except RuntimeError as error:
+            if _is_want_of_memory(error):
+                self._give_up(error)
+                return
+            # Torch's random state may be of no use from here on.
             told = str(error).splitlines()[0]
             raise SettingError(
                 f"A step cannot be made a CUDA graph here: {told}. Train with --train.packed false."
             ) from error
         self._graphs[packed.shape] = _Graph(graph, inputs, loss)
 
-    def _give_up(self, error: torch.OutOfMemoryError) -> None:
+    def _give_up(self, error: RuntimeError) -> None:
         told = str(error).splitlines()[0]
         warnings.warn(f"Steps run without CUDA graphs, and slower for it: {told}", stacklevel=2)
         self._most, self._pool = 0, None
@@ -114,3 +116,9 @@ class Graphs:
         # Those of a step that was not finished.
         self._optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
+
+
+def _is_want_of_memory(error: RuntimeError) -> bool:
+    """Also what CUDA says, which makes a graph from memory that torch does not deal out."""
+    told = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in told

@@ -39,11 +39,15 @@ class NormInBf16(nn.Module):
 
 
 def use_bf16_norms(network: Any) -> None:
-    """Replaces all norms, in place."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.LayerNorm):
-                setattr(module, name, NormInBf16(child))
+    """Replaces the norms of all layers, in place.
+
+    Not that before them: there are networks in which its output is what all layers add to.
+    """
+    for layer in list(_layers(network)):
+        for module in list(layer.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.LayerNorm):
+                    setattr(module, name, NormInBf16(child))
 
 
 def compile_layers(network: Any) -> None:
@@ -66,7 +70,9 @@ def compile_layers(network: Any) -> None:
             f"train.compile: a {network.config.model_type} has no layers that are counted; leave "
             "train.compile out."
         )
-    # Beyond it torch would run layers as they are written, and hardly say so.
+    # Beyond this torch would run layers as they are written, and hardly say so. What an earlier
+    # run of this process compiled counts, and is of no use here.
+    torch._dynamo.reset()
     torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
     for layer in layers:
         layer.compile(dynamic=True)

@@ -121,6 +121,33 @@ def test_where_a_graph_finds_no_memory_steps_go_on_without(tiny_model: Path) -> 
         assert losses(spoiled=True) == expected
 
 
+def test_a_step_that_finds_no_memory_beside_graphs_is_done_again_without(tiny_model: Path) -> None:
+    def losses(spoiled: bool) -> tuple[list[float], int]:
+        trained = network(tiny_model, CUDA, dropout=0.3)
+        step = Step(trained, replace(BF16, packed=True), device=CUDA, seed=3)
+        (large,) = epoch(CUDA, tokens=1000)
+        small = next(epoch(CUDA, tokens=32))
+        real, fails = step.optimizer.update, [spoiled]
+
+        def update() -> None:
+            if len(step._graphs or ()) > 0 and not torch.cuda.is_current_stream_capturing():
+                if fails.pop():
+                    raise torch.OutOfMemoryError("none is left")
+                fails.append(False)
+            real()
+
+        with mock.patch.object(step.optimizer, "update", update):
+            turns = enumerate((large, large, small, large, small))
+            found = [float(step(batch, epoch=0, number=k, rate=0.7)) for k, batch in turns]
+        return found, len(step._graphs or ())
+
+    expected, graphs_then = losses(spoiled=False)
+    assert graphs_then == 2
+    with pytest.warns(UserWarning, match="without CUDA graphs"):
+        found, graphs_then = losses(spoiled=True)
+    assert (found, graphs_then) == (expected, 0)
+
+
 @pytest.mark.parametrize("way", ["padded", "packed"])
 def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one(
     tiny_model: Path, way: str
