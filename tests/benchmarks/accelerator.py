@@ -26,7 +26,7 @@ from tests.benchmarks.measure import peak
 
 BUDGETS = (4096, 16384, 65536)
 TOKENS = 2_000_000
-WARM = 20
+WARM = 40  # of graphs, most are made by then
 TRAINER_ROWS = 32
 
 # Targets.
