@@ -118,12 +118,11 @@ def _measure(
     seconds, tokens = 0.0, 0
     few = [epoch[k % len(epoch)] for k in range(STEPS)]
     # Graphs and compiled layers are made when a shape comes, or comes back.
-    before = 2 * STEPS if recipe.packed or recipe.compiled else 0
-    turns = [*few * (before // STEPS), *few]
-    for number, batch in enumerate(batches(sample, turns, pad_id=0, pin=pin_for(device))):
+    turns = 3 if recipe.packed or recipe.compiled else 1
+    for number, batch in enumerate(batches(sample, few * turns, pad_id=0, pin=pin_for(device))):
         began = time.monotonic()
         step(batch)
-        if number >= before + WARM:
+        if number >= (turns - 1) * STEPS + WARM:
             seconds += time.monotonic() - began
             tokens += batch.real_tokens
     per_row = float(encoded.lengths.mean())

@@ -44,7 +44,7 @@ class Graphs:
         self._seen: set[Shape] = set()
         self._most = MOST
         # What a graph holds has to come from the stream on which it is captured: so do all steps.
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has none
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types here
         self._pool: Any = None
 
     def __len__(self) -> int:

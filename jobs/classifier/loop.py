@@ -22,7 +22,7 @@ from cluster.errors import SettingError
 from jobs.classifier import checkpoint, metrics, ranks, stopping
 from jobs.classifier.batches import Batch
 from jobs.classifier.checkpoint import Snapshot
-from jobs.classifier.layers import as_written
+from jobs.classifier.encoder_layers import as_written
 from jobs.classifier.losses import cross_entropy_sum
 from jobs.classifier.optimizer import rate_factor
 from jobs.classifier.progress import Metrics, Position, Progress

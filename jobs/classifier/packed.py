@@ -41,7 +41,7 @@ class Packed:
     @property
     def _parts(self) -> tuple[torch.Tensor, ...]:
         tokens, rows = self.shape.tokens, self.shape.rows
-        return torch.split(self.numbers, [tokens, tokens, rows + 1, rows, rows])
+        return torch.split(self.numbers, [tokens, tokens, rows + 1, rows])
 
     @property
     def ids(self) -> torch.Tensor:
@@ -60,13 +60,13 @@ class Packed:
 
     @property
     def first(self) -> torch.Tensor:
-        """[rows]: the token at which a row's answer is read."""
-        return self._parts[3]
+        """[rows]: the token at which a row's answer is read; any for rows without one."""
+        return self.starts[:-1].clamp(max=self.shape.tokens - 1)
 
     @property
     def labels(self) -> torch.Tensor:
         """[rows]."""
-        return self._parts[4]
+        return self._parts[3]
 
     @property
     def row_weights(self) -> torch.Tensor:
@@ -93,8 +93,7 @@ def pack(batch: Batch, *, roomy: bool = False, pin: bool = False) -> Packed:
     `roomy`: in one of few shapes, at most 6% larger than need be; else in the least that holds
     them.
     """
-    lengths = batch.mask.sum(1)
-    counts = lengths.tolist()
+    counts = batch.mask.sum(1).tolist()
     total, longest = sum(counts), max(counts)
     shape = Shape(total, len(counts), longest)
     if roomy:
@@ -103,15 +102,13 @@ def pack(batch: Batch, *, roomy: bool = False, pin: bool = False) -> Packed:
         counts += [min(longest, tokens - total - at) for at in range(0, tokens - total, longest)]
         shape = Shape(tokens, _power_of_two(len(counts)), _power_of_two(longest))
         counts += [0] * (shape.rows - len(counts))
-    starts = [0, *accumulate(counts)]
-    numbers = torch.zeros(2 * shape.tokens + 3 * shape.rows + 1, dtype=torch.int64, pin_memory=pin)
+    numbers = torch.zeros(2 * shape.tokens + 2 * shape.rows + 1, dtype=torch.int64, pin_memory=pin)
     weights = torch.zeros(shape.rows + 1, pin_memory=pin)
     made = Packed(shape, numbers, weights)
     made.ids[:total] = batch.ids[batch.mask.bool()]
     lengths = torch.tensor(counts)
-    made.starts[:] = torch.tensor(starts)
+    made.starts[:] = torch.tensor([0, *accumulate(counts)])
     made.positions[:] = torch.arange(shape.tokens) - made.starts[:-1].repeat_interleave(lengths)
-    made.first[:] = made.starts[:-1].clamp(max=shape.tokens - 1)
     made.labels[: len(batch.labels)] = batch.labels
     made.row_weights[: len(batch.labels)] = batch.weights
     made.scale.fill_(1 / batch.global_rows)

@@ -19,8 +19,8 @@ from jobs.classifier.attention import use_plain_attention
 from jobs.classifier.batches import Batch
 from jobs.classifier.dropout import Draws, replace_dropout
 from jobs.classifier.embedding import RowEmbedding
+from jobs.classifier.encoder_layers import compile_layers, use_bf16_norms
 from jobs.classifier.graphs import Graphs
-from jobs.classifier.layers import compile_layers, use_bf16_norms
 from jobs.classifier.losses import cross_entropy_sum, disagreement_sum
 from jobs.classifier.optimizer import Optimizer
 from jobs.classifier.packed import Packed, answer, can_pack, pack, use_packed_attention

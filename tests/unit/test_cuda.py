@@ -19,7 +19,7 @@ from jobs.classifier import graphs
 from jobs.classifier import network as networks
 from jobs.classifier import step as steps
 from jobs.classifier.batches import Batch, batches, pin_for, plan_epoch
-from jobs.classifier.layers import as_written
+from jobs.classifier.encoder_layers import as_written
 from jobs.classifier.predictor import Predictor
 from jobs.classifier.recipe import Recipe
 from jobs.classifier.step import Step, logits_of

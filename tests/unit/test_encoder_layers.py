@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cluster.errors import SettingError
-from jobs.classifier import layers
+from jobs.classifier import encoder_layers as layers
 from jobs.classifier import network as networks
 from jobs.classifier.batches import batches, plan_epoch
 from jobs.classifier.step import logits_of
