@@ -260,6 +260,8 @@ def _sentence(error: ErrorDetails, flags: Mapping[str, Flag]) -> str:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return f"{key} is not a setting of this command.{hint}"
     reason = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] in ("bool_parsing", "bool_type"):
+        reason = "true or false"
     if error["type"] == "value_error":
         return f"{key} = {error['input']!r}: {reason}" + ("" if reason.endswith(".") else ".")
     default = (

@@ -57,10 +57,10 @@ def train(settings: TrainCommand, *, run: str | None = None) -> dict[str, Any]:
     session.require_everywhere(settings.data.uri, "data")
     _say_balance(settings, prepared)
     plan = _plan(settings)
-    if settings.dry_run:
-        return _dry_run(settings, prepared, plan)
     for warning in ignored(settings, gpu=plan.gpu, workers=plan.workers):
         print(f"warning: {warning}", file=sys.stderr)
+    if settings.dry_run:
+        return _dry_run(settings, prepared, plan)
     with lease.held(settings.output, "output"):
         _refuse_what_others_did(settings)
         session.require_everywhere(settings.output, "output", holding=lease.SIGN)

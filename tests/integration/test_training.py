@@ -91,7 +91,7 @@ def test_the_histogram_is_printed_before_training(
     said = train(
         command(
             {"uri": prepared, "fraction": 0.9}, tmp_path / "run", tiny_model, dry_run=True,
-            balance=balanced,
+            balance=balanced, train={"epochs": 10, "batch_tokens": 32, "packed": True},
         )
     )  # fmt: skip
     # 0.9 of them is 38, 23 (of 22.5) and 12, which is under min_rows; 1.5 · 23 is 34.5.
@@ -105,6 +105,7 @@ def test_the_histogram_is_printed_before_training(
     assert "Under balance.min_rows (20), so kept whole: printing" in told.out
     assert "Expected time" in told.out
     assert "balance.tau is given, and the strategy undersample does not use it" in told.err
+    assert "warning: train.packed is given, and is for GPUs: rows are padded." in told.err
     assert not (tmp_path / "run").exists()
 
 

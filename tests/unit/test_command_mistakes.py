@@ -85,7 +85,7 @@ def test_a_toml_file_that_is_not_utf_8_or_not_there_is_refused_by_name(tmp_path:
         (("--wait-s", "inf"), ("wait_s = 'inf'", "a finite number", "seconds to wait", "2.5")),
         (("--max-rows", "1.5"), ("max_rows = '1.5'", "a valid integer", "rows at most")),
         (("--kind", "slow"), ("kind = 'slow'", "'fast', 'exact' or 'none'", "how it is done")),
-        (("--really", "perhaps"), ("really = 'perhaps'", "a valid boolean", "do it")),
+        (("--really", "perhaps"), ("really = 'perhaps'", "it should be true or false.", "do it")),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key_what_is_allowed_and_the_default(
