@@ -49,9 +49,18 @@ class Sweeper(Callback):  # type: ignore[misc]  # Ray has no types
         """Removes those whose maker is dead; how many of trials were there."""
         found = [g for g in _of_actors() if g.placement_group_id not in self._before]
         for group in found:
-            if group.creator_actor_dead:
+            if _is_dead(group.creator_actor_id):
                 remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
         return len(found)
+
+
+def _is_dead(actor: bytes) -> bool:
+    """Asked of the actor itself: a group's own mark of a dead maker is only set when that dies, and
+    never on a group that is registered after it, from what the maker had still under way."""
+    from ray._private.state import state
+
+    found = state.actor_table(ray.ActorID(actor).hex())
+    return not found or found["State"] == "DEAD"  # nothing: Ray has forgotten a dead one
 
 
 def _of_actors() -> list[Any]:
