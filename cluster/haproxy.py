@@ -47,6 +47,7 @@ exec BINARY "$@"
 """
 
 
+_GIVEN: set[int] = set()
 # Lines that keep their address: those of the front, up to and with its own `bind`.
 _BUT_THE_FRONT = "/^frontend http_frontend$/,/bind /!"
 
@@ -91,18 +92,17 @@ def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
 
 
 def lasting_port() -> int:
-    """A port of loopback that is free now and that no connection is given by chance later on:
-    HAProxy binds it only when something is deployed. Ray's own ranges begin at 10,002, 30,000 and
-    40,000, and the kernel draws from 32,768 on."""
-    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
+    """A port of loopback that is free now, that no connection is given by chance later on, and that
+    this process was not given before: whoever it is for binds it seconds later, HAProxy only when
+    something is deployed. Ray's own ranges begin at 10,002, 30,000 and 40,000, and the kernel draws
+    from 32,768 on."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 1_000):
+        if port in _GIVEN:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _GIVEN.add(port)
             return port
-    return free_port()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -54,7 +54,7 @@ class Nothing(command.Settings):
 def up(settings: Up) -> dict[str, Any]:
     """Starts the cluster, or what is missing of the one that is up already."""
     written = state.read_state()
-    if written is not None and state.answers(written):
+    if written is not None and members.is_up(written):
         for key in ("nodes", "cpus_per_node"):
             if written.get(key) != getattr(settings, key):
                 raise SettingError(
@@ -88,7 +88,7 @@ def down(_: Nothing) -> dict[str, Any]:
 def status(_: Nothing) -> dict[str, Any]:
     """Nodes, jobs and endpoints, as the cluster itself says."""
     written = state.read_state()
-    if written is None or not state.answers(written):
+    if written is None or not members.is_up(written):
         say("No cluster is up. Start one: python -m cluster.local up")
         return {"up": False}
     found = overview.overview(written)
@@ -129,7 +129,7 @@ def _new(settings: Up) -> dict[str, Any]:
     identity = hashlib.sha256(f"{Path.cwd()}{time.time()}".encode()).hexdigest()[:8]
     dashboard_port = raylets.dashboard_port(settings.dashboard_port)
     return {
-        "address": f"127.0.0.1:{haproxy.free_port()}",
+        "address": f"127.0.0.1:{haproxy.lasting_port()}",
         "dashboard": f"http://127.0.0.1:{dashboard_port}",
         "temp": f"/tmp/sy-{identity}/r",  # short: sockets below it have 107 bytes for their path
         "nodes": settings.nodes,

@@ -3,6 +3,7 @@
 Knows nothing of commands, nor of what runs on the nodes.
 """
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,20 @@ from typing import Any
 from cluster import haproxy, raylets, state
 from cluster.errors import ResourceError
 from cluster.session import say
+
+# For a head that runs and is too busy to answer; a dashboard takes some 10 s to start.
+PATIENCE_S = 60.0
+
+
+def is_up(written: dict[str, Any]) -> bool:
+    """Whether the cluster answers. As long as its head runs it is asked again: one look that took
+    too long must not end a cluster with all that it does."""
+    limit = time.monotonic() + PATIENCE_S
+    while not state.answers(written):
+        if time.monotonic() > limit or not raylets.head_runs(written["temp"]):
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def begin(written: dict[str, Any]) -> None:
@@ -30,8 +45,16 @@ def begin(written: dict[str, Any]) -> None:
 
 
 def complete(written: dict[str, Any]) -> None:
-    """Starts others in the place of nodes that are gone."""
-    alive = state.alive_nodes(written)
+    """Starts others in the place of nodes that are gone; ResourceError if it is not known how many
+    there are."""
+    limit = time.monotonic() + PATIENCE_S
+    while (alive := state.alive_nodes(written)) is None:
+        if time.monotonic() > limit:
+            raise ResourceError(
+                f"{written['dashboard']} does not say which nodes are alive. Run this again, or "
+                "end the cluster first: python -m cluster.local down."
+            )
+        time.sleep(0.2)
     if alive >= written["nodes"]:
         return
     say(f"{alive} of {written['nodes']} nodes are up; the others are started …")
@@ -48,7 +71,7 @@ def logs(written: dict[str, Any]) -> list[Path]:
 def _start(written: dict[str, Any], numbers: range, alive: int = 0) -> None:
     temp = Path(written["temp"])
     for count, number in enumerate(numbers, start=alive + 1):
-        agent = haproxy.free_port()
+        agent = haproxy.lasting_port()
         words = [*_words(written, head=number == 0), f"--dashboard-agent-listen-port={agent}"]
         node = raylets.launch(temp, f"node-{number}", words)
         # One after the other: what they look for free ports with knows nothing of the others.
@@ -70,11 +93,12 @@ def _words(written: dict[str, Any], *, head: bool) -> list[str]:
 
 
 def _has_nodes(written: dict[str, Any], count: int) -> bool:
-    if state.answers(written):
-        return state.alive_nodes(written) >= count
-    if state.session(written) is not None:
+    found = state.session(written)  # asked once: it may begin to answer between two looks
+    if found is None:
+        return False
+    if found != state.session_of(written):
         raise ResourceError(
             f"Another cluster took {written['dashboard']} at the same moment. Run this again, or "
             "give --dashboard-port another one."
         )
-    return False
+    return (state.alive_nodes(written) or 0) >= count

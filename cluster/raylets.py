@@ -19,7 +19,7 @@ import psutil
 
 from cluster import haproxy
 from cluster.errors import ResourceError, SwitchyardError
-from cluster.haproxy import MARK, free_port
+from cluster.haproxy import MARK, lasting_port
 from cluster.session import COMMON_ENVIRONMENT, LOOPBACK, SERVE_ENVIRONMENT
 
 START_LIMIT_S = 120
@@ -132,6 +132,11 @@ def starters(temp: str) -> list[psutil.Process]:
     return [p for p in processes(temp) if STARTER in " ".join(command_line(p))]
 
 
+def head_runs(temp: str) -> bool:
+    """Whether what started the head is there, and so the head itself."""
+    return any("--head" in command_line(process) for process in starters(temp))
+
+
 def command_line(process: psutil.Process) -> list[str]:
     """Of a process that may have ended meanwhile: then nothing."""
     try:
@@ -156,5 +161,5 @@ def dashboard_port(asked: int | None) -> int:
             return port
         except OSError:
             if asked is None:
-                return free_port()
+                return lasting_port()
     raise ResourceError(f"--dashboard-port {port} is in use; give another, or leave it out.")

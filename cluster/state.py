@@ -44,7 +44,12 @@ def client_environment(state: dict[str, Any]) -> dict[str, str]:
 def answers(state: dict[str, Any]) -> bool:
     """Whether the dashboard and its job API answer, and are those of this cluster: another one of
     this user, with the same token, may have taken the port."""
-    return session(state) == Path(state["temp"], "session_latest").resolve().name
+    return session(state) == session_of(state)
+
+
+def session_of(state: dict[str, Any]) -> str:
+    """Ray's name of this cluster's own session."""
+    return Path(state["temp"], "session_latest").resolve().name
 
 
 def session(state: dict[str, Any]) -> str | None:
@@ -77,7 +82,10 @@ def agent_answers(port: int) -> bool:
         return False
 
 
-def alive_nodes(state: dict[str, Any]) -> int:
-    reply = get(state, "/nodes?view=summary") or {}
+def alive_nodes(state: dict[str, Any]) -> int | None:
+    """How many nodes are alive; None if the dashboard does not answer."""
+    reply = get(state, "/nodes?view=summary")
+    if reply is None:
+        return None
     nodes = reply.get("data", {}).get("summary", [])
     return sum(1 for node in nodes if node.get("raylet", {}).get("state") == "ALIVE")

@@ -18,11 +18,11 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import command
+from cluster import command, members
 from cluster.errors import ResourceError, SettingError, SwitchyardError, user_error_in
 from cluster.secret import has_token
 from cluster.session import say
-from cluster.state import answers, client_environment, read_state
+from cluster.state import client_environment, read_state
 
 MIB = 1024 * 1024
 
@@ -116,7 +116,7 @@ def _address(asked: str | None) -> str:
     if address:
         return address
     state = read_state()
-    if state is None or not answers(state):
+    if state is None or not members.is_up(state):
         raise SettingError(
             "No cluster is known. Start one (python -m cluster.local up), or name one with "
             "--address http://HOST:8265."

@@ -82,6 +82,7 @@ class Keeper:
         self._keys = keys
         self._live = Live()
         self._served: Loaded | None = None
+        self._changing_keys = threading.Lock()
         self._woken = threading.Event()
         self._ended = threading.Event()
         self._closed = False
@@ -115,9 +116,10 @@ class Keeper:
 
     def want(self, live: Live) -> None:
         """Another wish, or other keys; returns at once, the threads see to what takes time."""
-        self._live = live
-        if live.keys_watch is None:
-            self._keys.replace(_keys(live))
+        with self._changing_keys:
+            self._live = live
+            if live.keys_watch is None:
+                self._keys.replace(_keys(live))
         self._place.update = None
         self._failures = 0
         self._wishes += 1
@@ -167,12 +169,17 @@ class Keeper:
 
     def _watch_keys(self) -> None:
         while not self._ended.wait(KEYS_POLL_S):
-            if self._live.keys_watch is None:
+            live = self._live
+            if live.keys_watch is None:
                 continue
             try:
-                self._keys.replace(_keys(self._live))
+                found = _keys(live)
             except Exception as error:  # whoever was let in stays so, and nobody else
                 logger.error("The keys stay as they were: %s", error)
+                continue
+            with self._changing_keys:
+                if live is self._live:  # reading may take long: other keys may be given meanwhile
+                    self._keys.replace(found)
 
     def _look_after_model(self, number: int) -> None:
         """Meets wish `number`; what it comes to does not count if there is another by then."""

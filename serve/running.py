@@ -46,7 +46,7 @@ def serving() -> str | None:
 
 
 def apply(config: dict[str, Any]) -> None:
-    """Hands the config to Serve and waits until the application runs."""
+    """Hands the config to Serve and waits until the application runs, and its front knows of it."""
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import ServeDeploySchema
@@ -65,11 +65,18 @@ def apply(config: dict[str, Any]) -> None:
         application = serve.status().applications.get(APPLICATION)
         state = application.status.value if application is not None else "waiting"
         if state == "RUNNING":
-            return
+            break
         if state == "DEPLOY_FAILED" or time.monotonic() > limit:
             message = application.message if application is not None else ""
             raise SwitchyardError(f"The endpoint did not start ({state}): {message}")
         time.sleep(0.2)
+    try:
+        client.wait_for_proxies_serving()  # replicas run a moment before the front knows of them
+    except TimeoutError as error:
+        raise SwitchyardError(
+            f"The endpoint runs, but Serve's proxies do not answer for it: {error} Their logs are "
+            "in logs/serve below Ray's temporary folder; run this again once they do."
+        ) from None
 
 
 def require_model(wanted: Callable[[], tuple[str, str]]) -> None:

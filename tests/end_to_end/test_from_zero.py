@@ -28,10 +28,10 @@ NODES = {
 def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address for jobs of a cluster without a CPU that may grow to two nodes of one each."""
     token = secret.ensure_token()
-    temp = Path("/tmp") / f"sy-grow-{haproxy.free_port()}"
+    temp = Path("/tmp") / f"sy-grow-{haproxy.lasting_port()}"
     temp.mkdir(mode=0o700)
-    address = f"127.0.0.1:{haproxy.free_port()}"
-    dashboard, agent = haproxy.free_port(), haproxy.free_port()
+    address = f"127.0.0.1:{haproxy.lasting_port()}"
+    dashboard, agent = haproxy.lasting_port(), haproxy.lasting_port()
     config = {
         "cluster_name": "from-zero",
         "max_workers": 2,

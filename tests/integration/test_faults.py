@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 
 from cluster.errors import ResourceError, SettingError, StorageError
-from cluster.haproxy import free_port
+from cluster.haproxy import lasting_port
 from jobs import trainer
 from jobs.checkpoints import Shelf, newest_sound, position_of
 from jobs.classifier.progress import Metrics, Position
@@ -224,11 +224,11 @@ def three_nodes() -> Iterator[Nodes]:
     first_on_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with mock.patch.dict(os.environ, {"PATH": first_on_path}):
         cluster = Cluster()
-        port = free_port()
+        port = lasting_port()
         about: dict[str, Any] = {"include_dashboard": True, "dashboard_port": port}
         try:
             for _ in range(3):
-                cluster.add_node(num_cpus=1, dashboard_agent_listen_port=free_port(), **about)
+                cluster.add_node(num_cpus=1, dashboard_agent_listen_port=lasting_port(), **about)
                 about = {}
             cluster.wait_for_nodes()
             yield Nodes(cluster.address, f"http://127.0.0.1:{port}")

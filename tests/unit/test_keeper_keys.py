@@ -1,10 +1,12 @@
 """The keys of a running replica: from its config, or from a file that is read again."""
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from cluster import storage
 from cluster.errors import StorageError
 from serve.keeper import Keeper
 from serve.keyring import Keyring, hash_key
@@ -61,6 +63,35 @@ def test_a_watched_file_of_keys_is_read_again_and_never_opens_the_door(
     caplog.clear()
     until(lambda: "The keys stay as they were" in caplog.text)
     assert (ring.allows(b"new"), ring.is_open) == (True, False)
+
+
+def test_keys_that_were_taken_back_do_not_return_with_a_file_that_was_read_slowly(
+    keeper: Keeper, ring: Keyring, tiny_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    watched = tmp_path / "keys.txt"
+    watched.write_text("old\n")
+    keeper.begin(Live(bundle=str(tiny_bundle), keys_watch=str(watched)))
+    files = {"slow": (Event(), Event()), "next": (Event(), Event())}  # (is read, was read)
+
+    def read(uri: str) -> bytes:
+        began, over = files[Path(uri).name]
+        began.set()
+        assert over.wait(30)
+        return b"old\n"
+
+    monkeypatch.setattr(storage, "read_bytes", read)
+    keeper.want(Live(bundle=str(tiny_bundle), keys_watch=str(tmp_path / "slow")))
+    assert files["slow"][0].wait(30)
+    keeper.want(Live(bundle=str(tiny_bundle), key_hashes=(hash_key("new"),)))
+    files["slow"][1].set()
+    # Once the next is read the slow one is done with.
+    keeper.want(Live(bundle=str(tiny_bundle), keys_watch=str(tmp_path / "next")))
+    assert files["next"][0].wait(30)
+    try:
+        assert (ring.allows(b"old"), ring.allows(b"new")) == (False, True)
+    finally:
+        files["next"][1].set()
 
 
 def test_a_replica_without_its_file_of_keys_does_not_start(

@@ -62,10 +62,20 @@ def test_only_what_is_missing_is_started_and_a_lost_node_keeps_its_log(
     members.begin(written)
     launched.clear()
     for alive, started in ((3, []), (2, ["node-3"]), (1, ["node-4", "node-5"])):
-        monkeypatch.setattr(state_module, "alive_nodes", lambda _, alive=alive: alive)
+        looks = iter([None, alive])  # no answer is no sign that nothing is alive
+        monkeypatch.setattr(state_module, "alive_nodes", lambda _, looks=looks: next(looks))
         members.complete(written)
         assert list(launched) == started
         launched.clear()
+
+
+def test_nothing_is_started_where_nobody_says_what_is_alive(
+    written: dict[str, Any], launched: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "PATIENCE_S", 0.3)
+    with pytest.raises(ResourceError, match="7002 does not say which nodes are alive"):
+        members.complete(written)
+    assert launched == {}
 
 
 def test_a_start_that_fails_is_forgotten_and_its_logs_are_kept(
@@ -89,3 +99,31 @@ def test_a_dashboard_of_another_cluster_in_its_place_is_said(
     assert not state_module.answers(written)
     with pytest.raises(ResourceError, match=r"Another cluster took http://127\.0\.0\.1:7002"):
         members._has_nodes(written, 1)
+
+
+def test_a_dashboard_that_begins_to_answer_is_this_clusters_own(
+    written: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks: the first is not to be held against it."""
+    own = {"session_name": state_module.session_of(written)}
+    nodes = {"data": {"summary": [{"raylet": {"state": "ALIVE"}}]}}
+    replies = iter([None, own, None, own, nodes])
+    monkeypatch.setattr(state_module, "get", lambda *_: next(replies))
+    assert not members._has_nodes(written, 1)
+    assert not members._has_nodes(written, 1), "what does not answer counts no nodes"
+    assert members._has_nodes(written, 1)
+
+
+def test_a_cluster_that_is_too_busy_to_answer_is_up_as_long_as_its_head_runs(
+    written: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_up(replies: list[bool], runs: bool) -> bool:
+        looks = iter(replies)
+        monkeypatch.setattr(state_module, "answers", lambda _: next(looks))
+        monkeypatch.setattr(raylets, "head_runs", lambda _: runs)
+        return members.is_up(written)
+
+    assert is_up([False, False, True], runs=True)
+    assert not is_up([False], runs=False)
+    monkeypatch.setattr(members, "PATIENCE_S", 0.0)
+    assert not is_up([False, False], runs=True)
