@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
+from cluster import overview
 from cluster.haproxy import MARK
 from cluster.session import LOOPBACK
 from tests.conftest import last_json
@@ -21,8 +22,8 @@ from tests.end_to_end.traffic import Traffic
 
 KEY = "sy_test-key"
 LIMIT_S = 60.0
-# Serve lets a replica that goes drain for 30 s; here a moment does.
-QUICK = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1", "RAY_worker_niceness": "0"}
+# Serve lets a replica that goes drain for 30 s; here it is as long as HAProxy may take to be told.
+QUICK = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3", "RAY_worker_niceness": "0"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class Endpoint:
 
     def replicas(self) -> list[psutil.Process]:
         return self.processes("ray::ServeReplica")
+
+    def serves(self, count: int, *, without: Collection[int] = ()) -> bool:
+        """Whether so many replicas run, by Serve's own word, and none is of these process ids. A
+        process has a replica's name seconds before it serves."""
+        found = overview.endpoints(self.written)  # none while the dashboard does not answer
+        now = {process.pid for process in self.replicas()}
+        said = [served["replicas"] for served in found]
+        return said == [{"RUNNING": count}] and len(now) == count and not now & set(without)
 
     def kill(self, name: str) -> int:
         """SIGKILLs the newest process of that name; its id."""

@@ -28,7 +28,7 @@ FILES = 2 * MANY + 500  # HAProxy has two sockets for each connection
 # the body.
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 WITH_KEY = f"application/json\r\nAuthorization: Bearer {KEY}"
-LOOKS = 60  # that say the same, 0.05 s apart: three reports of each replica
+LOOKS = 100  # that say the same, 0.05 s apart: five reports of each replica
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def endpoint(
                 "--autoscaling.min_replicas", "2", "--autoscaling.max_replicas", "2",
                 "--threads", "1",
             )  # fmt: skip
-            until(lambda: len(found.replicas()) == 2, "two replicas")
+            until(lambda: found.serves(2), "two replicas")
             yield found
 
 
@@ -68,15 +68,15 @@ def load(endpoint: Endpoint) -> Iterator[Traffic]:
         yield seen
 
 
-def rows_computed(endpoint: Endpoint) -> float:
-    """Rows that the models of all replicas have computed, once no more are counted."""
+def rows_computed(endpoint: Endpoint, at_least: float = 0.0) -> float:
+    """Rows that the models of all replicas have computed, once so many and no more are counted."""
     seen: list[float] = []
 
     def settled() -> bool:
         seen.append(_rows(endpoint))
-        return len(set(seen[-LOOKS:])) == 1 and len(seen) >= LOOKS
+        return len(set(seen[-LOOKS:])) == 1 and len(seen) >= LOOKS and seen[-1] >= at_least
 
-    until(settled, "the last report of the replicas")
+    until(settled, lambda: f"the last report of the replicas, after {seen[-1:]}", 120)
     return seen[-1]
 
 
@@ -128,7 +128,7 @@ def test_what_clients_asked_that_have_left_is_hardly_computed(endpoint: Endpoint
 
     start, running_before = rows_computed(endpoint), {p.pid for p in endpoint.replicas()}
     assert b" 200 " in asyncio.run(stay())
-    before = rows_computed(endpoint)
+    before = rows_computed(endpoint, start + TEXTS)
     assert before - start == TEXTS, "who stays is computed for"
     with traffic(endpoint.url, KEY, clients=2) as seen:
         answered(seen)
@@ -136,7 +136,7 @@ def test_what_clients_asked_that_have_left_is_hardly_computed(endpoint: Endpoint
         asyncio.run(everybody())
         answered(seen, calls=100)
     found = summary(seen.since(mark))
-    for_nobody = rows_computed(endpoint) - before - len(seen.calls)
+    for_nobody = rows_computed(endpoint, before + len(seen.calls)) - before - len(seen.calls)
     share = for_nobody / (LEAVERS * TEXTS)
     note("clients that disconnect", {"computed for nobody": round(share, 3), "others": found})
     assert found["failed"] == {}

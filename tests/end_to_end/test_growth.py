@@ -36,9 +36,9 @@ def test_replicas_follow_a_load_that_rises_and_falls(endpoint: Endpoint, tiny_bu
     assert len(endpoint.replicas()) == 1
     # So that it is the replica which is slow, and not the clients.
     with traffic(endpoint.url, KEY, clients=24, text="vpn is down again " * 8, texts=32) as heavy:
-        grown = until(lambda: len(endpoint.replicas()) == MOST, "growth", 180)
+        grown = until(lambda: endpoint.serves(MOST), "growth", 180)
     with traffic(endpoint.url, KEY, clients=1) as light:
-        shrunk = until(lambda: len(endpoint.replicas()) == 1, "shrinking under load", 180)
+        shrunk = until(lambda: endpoint.serves(1), "shrinking under load", 180)
         mark = light.mark()
         until(lambda: len(light.since(mark)) >= 20, "answers of the one that is left")
     note(

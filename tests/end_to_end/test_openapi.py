@@ -34,7 +34,7 @@ def url(tiny_bundle: Path) -> Iterator[str]:
 
 
 def test_the_server_gives_the_document_that_is_tested_here(url: str) -> None:
-    assert httpx.get(f"{url}/openapi.json").json() == DOCUMENT
+    assert httpx.get(f"{url}/openapi.json", timeout=60).json() == DOCUMENT
 
 
 # A text of nothing or of too much, and a label that the model does not have, are refused although
@@ -78,5 +78,5 @@ def test_every_reply_to_a_label_that_the_model_has_is_one_that_the_document_has(
 def test_a_key_is_needed_where_the_document_says_so(url: str) -> None:
     for path, methods in DOCUMENT["paths"].items():
         for method, operation in methods.items():
-            reply = httpx.request(method, url + path.replace("{name}", NAME))
+            reply = httpx.request(method, url + path.replace("{name}", NAME), timeout=60)
             assert (reply.status_code == 401) == ("security" in operation), path

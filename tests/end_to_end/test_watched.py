@@ -32,8 +32,11 @@ pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
 ]
 NAME, RUN = "tickets", "nightly"
-# Of the alerts, what this machine decides and no test; and that one text over and over is drift.
-BY_THE_DISK = {"SwitchyardDiskFilling", "SwitchyardDiskFull"}
+# Of the alerts, what this machine decides and no test: its disk, and how fast it is beside a
+# training that starts. And that one text over and over is drift.
+BY_THE_MACHINE = {
+    "SwitchyardDiskFilling", "SwitchyardDiskFull", "SwitchyardSlow", "SwitchyardQueue",
+}  # fmt: skip
 EXPECTED = {"SwitchyardDrift": "pending"}
 # Asks for what was two hours, a day or a week ago: on a cluster that is a minute old, for nothing.
 HISTORY = re.compile(r"offset|\[\dd\]")
@@ -58,8 +61,8 @@ def endpoint(
     home = tmp_path_factory.mktemp("endpoint")
     with pytest.MonkeyPatch.context() as patch:
         # Ray sends metrics every ten seconds, which is long to wait for. Gauges are forgotten after
-        # twice this time, and some are said every five seconds.
-        patch.setenv("RAY_metrics_report_interval_ms", "4000")
+        # twice this time, and some are said every five seconds: each report has them.
+        patch.setenv("RAY_metrics_report_interval_ms", "6000")
         with running(home, free_port(), cpus=4) as found:
             found.deploy(
                 "--registry", registry.uri, "--registry.poll_s", "0.5", "--name", NAME,
@@ -142,21 +145,23 @@ def test_the_counter_of_requests_agrees_with_the_clients(
     fronts = 'sum(haproxy_frontend_http_responses_total{proxy="http_frontend",code="2xx"})'
     until(lambda: (prometheus.value(fronts) or 0) > asked, "HAProxy's count")
     refused = count.replace("sum(", "sum by (status) (").replace('status="200"', 'status!="200"')
-    counted = {labels["status"]: round(value) for labels, value in prometheus.ask(refused)}
-    assert counted == {"401": 1, "422": 1}
+
+    def counted() -> dict[str, int]:
+        return {labels["status"]: round(value) for labels, value in prometheus.ask(refused)}
+
+    until(lambda: counted() == {"401": 1, "422": 1}, lambda: f"two refused, and not {counted()}")
 
 
 def test_a_run_says_that_it_moves(prometheus: Prometheus, asked: int) -> None:
     batches = f'sum by (part) (ray_switchyard_training_batches_total{{run="{RUN}"}})'
-    until(lambda: len(prometheus.ask(batches)) == 2, "both parts")
+    until(lambda: len(prometheus.ask(batches)) == 2, "both parts", 180)
     before = {labels["part"]: value for labels, value in prometheus.ask(batches)}
     until(
         lambda: all(value > before[labels["part"]] for labels, value in prometheus.ask(batches)),
         "more batches",
     )
-    idle = prometheus.value(f'ray_switchyard_training_idle_seconds{{run="{RUN}"}}')
-    assert idle is not None
-    assert 0 <= idle < 60
+    idle = f'ray_switchyard_training_idle_seconds{{run="{RUN}"}}'
+    until(lambda: [0 <= value < 60 for _, value in prometheus.ask(idle)] == [True], "idle seconds")
 
 
 def test_every_metric_that_is_asked_for_is_there(prometheus: Prometheus, asked: int) -> None:
@@ -165,7 +170,7 @@ def test_every_metric_that_is_asked_for_is_there(prometheus: Prometheus, asked: 
     def missing() -> set[str]:
         return wanted - set(prometheus.get("label/__name__/values"))
 
-    until(lambda: not missing(), lambda: f"the metrics {missing()}", 30)
+    until(lambda: not missing(), lambda: f"the metrics {missing()}")
 
 
 def test_every_panel_shows_something(prometheus: Prometheus, asked: int) -> None:
@@ -194,14 +199,15 @@ def test_every_alert_is_understood_and_none_is_so_much_as_pending_without_a_caus
 
     def stirring() -> dict[str, str]:
         found = {rule["name"]: rule["state"] for rule in rules() if rule["state"] != "inactive"}
-        return {name: state for name, state in found.items() if name not in BY_THE_DISK}
+        return {name: state for name, state in found.items() if name not in BY_THE_MACHINE}
 
     until(lambda: stirring() == EXPECTED, lambda: f"{EXPECTED} and not {stirring()}")
     for rule in RULES:
         # What it looks at, whatever that is now, and of whatever status.
         query = re.sub(r" (?:[<>]|==) [\d.]+$", "", rule["expr"])
         query = re.sub(r'(status=~?|code=)"[^"]*"', "", query)
-        assert prometheus.ask(query) or HISTORY.search(query) or "absent" in query, rule["alert"]
+        if not HISTORY.search(query) and "absent" not in query:
+            until(partial(prometheus.ask, query), f"what {rule['alert']} looks at")
 
 
 def test_a_champion_that_is_refused_is_seen(

@@ -26,6 +26,29 @@ from cluster.haproxy import lasting_port
 
 BUCKET = "switchyard-tests"
 START_SECONDS = 60
+# moto looks whether a conditional write is allowed, and writes a moment later; a store does both in
+# one step. So that two that write at once are not both told yes, it has one request at a time.
+_SERVER = """
+import sys
+from io import BytesIO
+from threading import Lock
+from moto import server
+from werkzeug.test import run_wsgi_app
+from werkzeug.wsgi import get_input_stream
+
+one_at_a_time = Lock()
+
+class Atomic(server.DomainDispatcherApplication):
+    def __call__(self, environ, start_response):
+        environ["wsgi.input"] = BytesIO(get_input_stream(environ).read())
+        with one_at_a_time:
+            body, status, headers = run_wsgi_app(super().__call__, environ, buffered=True)
+        start_response(status, headers.to_wsgi_list())
+        return body
+
+server.DomainDispatcherApplication = Atomic
+server.main(sys.argv[1:])
+"""
 
 
 @contextmanager
@@ -37,7 +60,7 @@ def store(port: int | None = None) -> Iterator[str]:
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         pytest.skip("object storage is not tested: moto[server] is not installed")
     port = port or lasting_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -13,6 +13,7 @@ from serve.exporter import ray_telemetry
 from serve.meters import bucket, parts
 
 LIMIT_S = 35
+CALM_S = 2.0
 _LINE = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 # What Prometheus and the agent add themselves, and no one asked for.
@@ -61,7 +62,7 @@ def scraped() -> Iterator[Scraped]:
 
 
 def complete(found: Scraped) -> bool:
-    """Every name is there, and what was said last has been counted: all before it has, too."""
+    """Every name is there, and what was said last has been counted."""
     last = [number for name, _, number in found if name == "ray_switchyard_feedback_total"]
     return {name for name, _, _ in found} >= exported() and last == [2.0]
 
@@ -74,12 +75,17 @@ def scrape(arrived: Callable[[Scraped], bool]) -> Scraped:
     port = ray.nodes()[0]["MetricsExportPort"]
     end = time.monotonic() + LIMIT_S
     found: Scraped = []
+    same_since = time.monotonic()
     while time.monotonic() < end:
+        before = found
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
             found = read(reply.read().decode())
-        if arrived(found):
+        if found != before:
+            same_since = time.monotonic()
+        # Metric after metric arrives: all are there once nothing has changed for some reports.
+        if arrived(found) and time.monotonic() - same_since >= CALM_S:
             return found
-        time.sleep(0.5)
+        time.sleep(0.2)
     missing = exported() - {name for name, _, _ in found}
     raise AssertionError(f"incomplete after {LIMIT_S} s; not exported: {sorted(missing)}")
 

@@ -11,6 +11,8 @@ PROGRAM = """
 import sys
 from cluster import command
 
+sys.stdin.read()  # until the reader has left
+
 def action(settings):
     for number in range({lines}):
         print(f"line {{number}} " + "x" * 1000)
@@ -25,6 +27,7 @@ def test_a_reader_that_leaves_ends_the_command_without_a_traceback(lines: int) -
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(lines=lines)],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

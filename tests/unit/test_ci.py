@@ -1,10 +1,11 @@
 """What continuous integration runs, in which order, until when, and what it says of it."""
 
-import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.ci import ENDED, FAILED, LEFT_OUT, PASSED, carry_out, in_turn, run_gr
 from tests.groups import QUICK, SETUP_MIN, SLOW, Group
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 60.0
 NUMBERS = [0, 1, 2, 57, 1_000_003, int("20ae8ab" * 5, 16)]
 
 
@@ -148,10 +150,39 @@ def test_a_command_passes_or_fails_by_its_exit_code() -> None:
     assert run_group(python("import sys; sys.exit(3)"), 60) == FAILED
 
 
+@pytest.fixture
+def at_the_limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """The time of a command is over as soon as a file is there."""
+
+    def put(ready: Path) -> None:
+        wait = subprocess.Popen.wait
+
+        def wait_or_ready(self: Any, timeout: float | None = None) -> int:
+            if timeout != LIMIT_S:
+                return int(wait(self, timeout))
+            limit = time.monotonic() + LIMIT_S
+            while not ready.exists():
+                assert time.monotonic() < limit
+                assert self.poll() is None
+                time.sleep(0.01)
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
+        monkeypatch.setattr(subprocess.Popen, "wait", wait_or_ready)
+
+    return put
+
+
 def test_a_command_is_ended_at_the_limit_with_all_that_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    child = "import subprocess; subprocess.run(['sleep', '600'], start_new_session=True)"
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    at_the_limit: Callable[[Path], None],
+) -> None:  # fmt: skip
+    ready = tmp_path / "ready"
+    child = (
+        "import pathlib, subprocess\n"
+        "one = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "one.wait()"
+    )
     stubborn = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -159,19 +190,23 @@ def test_a_command_is_ended_at_the_limit_with_all_that_it_started(
         "time.sleep(600)"
     )
     monkeypatch.setattr(ci, "GRACE_S", 0.2)
-    assert run_group(python(stubborn), 1.0) == ENDED
+    at_the_limit(ready)
+    assert run_group(python(stubborn), LIMIT_S) == ENDED
     said = capfd.readouterr().out
     assert "=== one: ended at the limit of time" in said
-    assert re.search("processes left behind, and ended: [23]", said)
+    assert "processes left behind, and ended: 3" in said
 
 
-def test_ctrl_c_comes_first_so_that_tests_take_down_what_they_put_up(tmp_path: Path) -> None:
+def test_ctrl_c_comes_first_so_that_tests_take_down_what_they_put_up(
+    tmp_path: Path, at_the_limit: Callable[[Path], None]
+) -> None:
     polite = (
         "import pathlib, time\n"
-        "try:\n    time.sleep(600)\n"
+        f"try:\n    pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(600)\n"
         f"finally:\n    pathlib.Path({str(tmp_path / 'down')!r}).touch()"
     )
-    assert run_group(python(polite), 1.0) == ENDED
+    at_the_limit(tmp_path / "ready")
+    assert run_group(python(polite), LIMIT_S) == ENDED
     assert (tmp_path / "down").exists()
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,12 +32,23 @@ def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both_looked, look, ends = threading.Barrier(2), lease.refuse_held, {}
+    one_is_over = threading.Event()
+    sign = tmp_path / "run" / lease.SIGN
+
+    def wait_for(name: bytes) -> None:
+        limit = time.monotonic() + 30
+        while not (sign.is_file() and sign.read_bytes() == name):
+            assert time.monotonic() < limit
+            time.sleep(0.005)
 
     def looked(*about: str) -> None:
         look(*about)
         both_looked.wait(10)
         if threading.current_thread().name == "second":
-            time.sleep(lease.SETTLE_S / 2)  # writes after the first has written
+            wait_for(b"first")  # writes after the first has written
+
+    def settle(_: float) -> None:
+        wait_for(b"second")
 
     def of_this_thread() -> bytes:
         return threading.current_thread().name.encode()
@@ -46,11 +58,15 @@ def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
         try:
             with lease.held(str(tmp_path / "run"), "output"):
                 ends[name] = "held"
+                assert one_is_over.wait(30)
         except InUseError as error:
             ends[name] = str(error)
+        finally:
+            one_is_over.set()
 
     monkeypatch.setattr(lease, "refuse_held", looked)
     monkeypatch.setattr(liveness, "sign", of_this_thread)
+    monkeypatch.setattr(lease, "time", SimpleNamespace(sleep=settle))
     threads = [threading.Thread(target=begin, name=name) for name in ("first", "second")]
     for thread in threads:
         thread.start()

@@ -54,18 +54,20 @@ def test_the_best_and_the_newest_two_are_on_the_shelf_at_the_end(shelf: MoodyShe
 def test_training_does_not_wait_for_one_to_be_written_but_for_the_one_before(
     shelf: MoodyShelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_write = threading.Event()
+    may_write, has_begun = threading.Event(), threading.Event()
     began: list[int] = []
     add = Shelf.add
 
     def slowly(self: Shelf, one: Snapshot) -> str:
         began.append(one.progress.position.batch)
+        has_begun.set()
         assert may_write.wait(10)
         return add(self, one)
 
     monkeypatch.setattr(MoodyShelf, "add", slowly)
     with saver(shelf, []) as saving:
         saving.save(lambda: snapshot(0, 10))
+        assert has_begun.wait(10)
         second = threading.Thread(target=saving.save, args=(partial(snapshot, 0, 20),))
         second.start()
         second.join(0.2)
