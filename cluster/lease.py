@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pyarrow.fs as pafs
 
-from cluster import liveness, storage
+from cluster import liveness, publishing, storage
 from cluster.errors import InUseError, StorageError
 
 SIGN = ".running"
@@ -22,9 +22,8 @@ SETTLE_S = 0.5
 @contextmanager
 def held(uri: str, key: str) -> Iterator[None]:
     """Holds the folder at `uri` for the length of the block; InUseError if another run does."""
-    place = storage.join(uri, SIGN)
-    refuse_held(uri, key)
-    sign = liveness.sign()
+    place, sign = storage.join(uri, SIGN), liveness.sign()
+    _refuse_held_just_now(uri, key)
 
     def is_mine() -> bool:
         return storage.is_file(place) and storage.read_bytes(place) == sign
@@ -46,6 +45,26 @@ def held(uri: str, key: str) -> Iterator[None]:
             if is_mine():
                 fs, path = storage.filesystem(place)
                 fs.delete_file(path)
+
+
+def refuse_taken(uri: str, key: str) -> None:
+    """InUseError if a run that is alive holds the folder; StorageError, which says to remove it, if
+    it holds anything else."""
+    refuse_held(uri, key)
+    try:
+        publishing.refuse_used(uri, key)
+    except StorageError:
+        refuse_held(uri, key)  # another run may have begun since
+        raise
+
+
+def _refuse_held_just_now(uri: str, key: str) -> None:
+    """Looks until a look did not take so long that another may have begun since."""
+    took = SETTLE_S
+    while took > SETTLE_S / 2:
+        began = time.monotonic()
+        refuse_held(uri, key)
+        took = time.monotonic() - began
 
 
 def refuse_held(uri: str, key: str) -> None:

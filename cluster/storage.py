@@ -154,9 +154,10 @@ def _below(
 def read_bytes(uri: str) -> bytes:
     fs, path = filesystem(uri)
     try:
-        with fs.open_input_stream(path) as stream:
-            # Its size given, an S3 stream is read in one go; without, in many small requests.
-            return bytes(stream.read(fs.get_file_info(path).size))
+        with fs.open_input_file(path) as file:
+            # Its size given, a file on S3 is read in one go; without, in many small requests. That
+            # of the file which was opened: another one may be put in its place.
+            return bytes(file.read(file.size()))
     except FileNotFoundError:
         raise StorageError(f"{uri} does not exist.") from None
     except OSError as error:

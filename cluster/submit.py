@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from cluster.session import say
 from cluster.state import client_environment, read_state
 
 MIB = 1024 * 1024
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # Ray's words for a job
+# With a job whose log broke off: between two looks, and as long as the cluster does not answer.
+LOOK_S, PATIENCE_S = 1.0, 60.0
 
 
 class Submit(command.Settings):
@@ -62,11 +66,10 @@ def submit(settings: Submit, words: Sequence[str]) -> int:
         raise SwitchyardError(f"The cluster at {address} did not take the job: {error}") from error
     say(f"Job {job}: sent {size / MIB:.1f} MiB to {address}.")
     try:
-        asyncio.run(_follow(client, job))
+        info = _end_of(client, job, address, *asyncio.run(_follow(client, job)))
     except KeyboardInterrupt:
         say(f"The job goes on. To stop it: ray job stop {job} --address {address}")
         return 130
-    info = client.get_job_info(job)
     if info.driver_exit_code is not None:
         return int(info.driver_exit_code)
     say(f"Job {job} ended as {info.status}: {info.message or 'Ray gives no reason.'}")
@@ -135,10 +138,48 @@ def _client(address: str) -> Any:
         raise SettingError(f"The cluster at {address} does not take jobs: {error}") from None
 
 
-async def _follow(client: Any, job: str) -> None:
-    async for text in client.tail_job_logs(job):
+async def _follow(client: Any, job: str) -> tuple[int, bool]:
+    """Prints the job's log as it grows: (how many characters, whether it did not break off)."""
+    from aiohttp import ClientError
+
+    said, parts = 0, aiter(client.tail_job_logs(job))
+    while True:
+        try:
+            text = await anext(parts)
+        except StopAsyncIteration:
+            return said, True
+        except (ClientError, OSError, RuntimeError):
+            return said, False
         sys.stdout.write(text)
         sys.stdout.flush()
+        said += len(text)
+
+
+def _end_of(client: Any, job: str, address: str, said: int, whole: bool) -> Any:
+    """What Ray knows of a job that has ended. Where its log broke off it is waited for, and what
+    it said beyond `said` characters is printed."""
+    limit = time.monotonic() + PATIENCE_S
+    told = False
+    while True:
+        try:
+            info = client.get_job_info(job)
+            is_over = str(info.status) in ENDED
+            rest = client.get_job_logs(job)[said:] if is_over and not whole else ""
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() > limit:
+                raise SwitchyardError(
+                    f"The log of job {job} broke off, and the cluster at {address} does not "
+                    f"answer any more: {error} The job may go on."
+                ) from error
+        else:
+            if is_over:
+                sys.stdout.write(rest)
+                return info
+            limit = time.monotonic() + PATIENCE_S
+        if not told:
+            say(f"The log of job {job} broke off; what is missing comes at its end …")
+        told, whole = True, False
+        time.sleep(LOOK_S)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import psutil
 from pydantic import Field
 from safetensors import SafetensorError
 
-from cluster import command, lease, publishing, resources, room, session, storage
+from cluster import command, lease, resources, room, session, storage
 from cluster.errors import SettingError, StorageError
 from cluster.resources import GpuChoice, Plan
 from cluster.session import say
@@ -116,8 +116,7 @@ def _check(settings: TrainCommand, prepared: Prepared) -> None:
     if settings.resume and not storage.exists(storage.join(settings.output, RECORD)):
         raise SettingError(f"--resume: {settings.output} holds no run that could go on.")
     if not settings.resume:
-        lease.refuse_held(settings.output, "output")  # which must not be told to be removed
-        publishing.refuse_used(settings.output)
+        lease.refuse_taken(settings.output, "output")
 
 
 def _say_balance(settings: TrainCommand, prepared: Prepared) -> None:

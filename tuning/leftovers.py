@@ -18,6 +18,8 @@ from cluster.session import say
 
 _EVERY_S = 1.0
 _WAIT_S = 30.0  # for workers to end, after Tune has ended the trials
+_QUIET_S = 1.0  # without one: what a maker asked for before it died may still be on its way
+_MAKER = "TrainController"  # Ray Train's class
 
 
 class Sweeper(Callback):  # type: ignore[misc]  # Ray has no types
@@ -26,17 +28,24 @@ class Sweeper(Callback):  # type: ignore[misc]  # Ray has no types
     def __init__(self) -> None:
         self._looked = 0.0
         self._before: set[bytes] = set()
+        self._makers_before: set[str] = set()
 
     def __enter__(self) -> "Sweeper":
         self._before = {group.placement_group_id for group in _of_actors()}
+        self._makers_before = _makers()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return  # the program ends, and all that it made
-        until = time.monotonic() + _WAIT_S
-        while self._sweep() and time.monotonic() < until:
+        now = seen = time.monotonic()
+        until = now + _WAIT_S
+        while now < until and now - seen < _QUIET_S:
+            # Workers that failed are given back before others are asked for in their place.
+            if self._sweep() or _makers() - self._makers_before:
+                seen = now
             time.sleep(0.1)
+            now = time.monotonic()
         if left := self._sweep():
             say(f"warning: {left} placement groups of trials are there until this program ends.")
 
@@ -52,6 +61,18 @@ class Sweeper(Callback):  # type: ignore[misc]  # Ray has no types
             if _is_dead(group.creator_actor_id):
                 remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
         return len(found)
+
+
+def _makers() -> set[str]:
+    """The controllers of Ray Train in this job that are not dead."""
+    from ray._private.state import state
+
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    return {
+        actor
+        for actor, about in state.actor_table(None, job_id=job).items()
+        if about["ActorClassName"] == _MAKER and about["State"] != "DEAD"
+    }
 
 
 def _is_dead(actor: bytes) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
-from cluster import command, lease, publishing, room, session
+from cluster import command, lease, room, session
 from cluster.errors import SettingError, StorageError, SwitchyardError
 from cluster.resources import Plan
 from cluster.session import say
@@ -109,8 +109,7 @@ def search(settings: SearchCommand) -> dict[str, Any]:
     if layers := found.parameters.get("model.freeze_layers"):
         check(space.settings_with(training, {"model.freeze_layers": layers.edges()[-1]}), prepared)
     if not settings.resume:
-        lease.refuse_held(settings.output, "output")  # what is in use is not to be removed
-        publishing.refuse_used(settings.output)
+        lease.refuse_taken(settings.output, "output")
     session.connect()
     session.streaming_context()
     session.require_everywhere(settings.data.uri, "data")

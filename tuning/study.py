@@ -22,6 +22,7 @@ from tuning.space import Space
 from tuning.winner import score, thin_out
 
 Scheduler = Literal["asha", "none"]
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +63,31 @@ def run(search: Search, folder: Folder, config: Mapping[str, Any]) -> None:
         until=None if search.seconds is None else time.monotonic() + search.seconds,
     )
 
-    def thin(sparing: int | None = None) -> None:
-        try:
-            trials = [trial for trial in folder.trials() if trial.number != sparing]
-            thin_out(folder, trials, search.metric)
-        except (OSError, StorageError) as error:  # nothing is lost, and the next end tries again
-            say(f"warning: checkpoints that nobody needs cannot be removed yet: {error}")
-
-    callbacks: list[Any] = [Recorder(folder, thin), progress]
+    callbacks: list[Any] = [
+        Recorder(folder, lambda spared: thin(folder, search.metric, spared)),
+        progress,
+    ]
     with ExitStack() as stack:
         stack.enter_context(progress)
         if search.plan.workers > 1:
             callbacks.append(stack.enter_context(Sweeper()))
         _tuner(search, folder, config, before, proposer, budget, callbacks).fit()
-    thin()
+    thin(folder, search.metric, tries=5)  # a trial that was stopped last may still be writing one
+
+
+def thin(folder: Folder, metric: Metric, spared: int | None = None, *, tries: int = 1) -> None:
+    """Removes the checkpoints that nobody needs, but those of the `spared` trial."""
+    for left in reversed(range(tries)):
+        try:
+            trials = [trial for trial in folder.trials() if trial.number != spared]
+            thin_out(folder, trials, metric)
+        except (OSError, StorageError) as error:  # nothing is lost, and the next end tries again
+            if not left:
+                say(f"warning: checkpoints that nobody needs cannot be removed yet: {error}")
+            else:
+                time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def _proposer(

@@ -15,7 +15,11 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnschedulableError,
+    RayActorError,
+)
 
 from cluster.errors import ResourceError, StorageError
 from cluster.resources import Plan
@@ -166,7 +170,7 @@ def _several_workers(config: Mapping[str, Any], checkpoints: str, diary: Diary) 
             answers.put((figures["epoch"], False))
         if failed:
             raise failed[0]
-    except RayActorError as error:
+    except (RayActorError, ActorPlacementGroupRemoved, ActorUnschedulableError) as error:
         # A queue is gone, or Ray Train's controller: with the trial's room, which Tune gives back
         # before this process has ended, or by itself. The trial may go on, from its checkpoint.
         # In one line: the last one is what is known of a trial that ended so twice.

@@ -219,7 +219,13 @@ def min_time(steps: list[Step], pids: set[int]) -> float:
     return min(step.time for step in steps if step.pid in pids)
 
 
-def steps_of_one_upload(run: Run) -> int:
+def most_wasted(run: Run) -> int:
+    """The steps that a run may have trained twice: those of an interval, and of one upload. That
+    was over before the next one began, or was the one that the kill cut off."""
+    return EVERY_STEPS + max(EVERY_STEPS, _steps_of_one_upload(run))
+
+
+def _steps_of_one_upload(run: Run) -> int:
     """The most steps that were trained while one of its checkpoints was written."""
     shelf = Shelf(str(run.output / trainer.CHECKPOINTS))
     most = 0

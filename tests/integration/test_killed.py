@@ -26,7 +26,8 @@ def kill_when(said: str, process: "subprocess.Popen[str]") -> None:
             break
     else:
         raise AssertionError(f"it ended without saying {said!r}")
-    everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    # The process first: it would tidy up if it saw others die.
+    everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for one in everyone:
         try:
             os.kill(one.pid, signal.SIGKILL)

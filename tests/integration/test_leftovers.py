@@ -1,6 +1,8 @@
 """What is taken away of the room that actors had claimed for workers, and what is not."""
 
+import time
 from collections.abc import Iterator
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -19,14 +21,23 @@ from tests.integration import faults
 from tuning.leftovers import Sweeper
 
 
-@ray.remote(num_cpus=0)
-class Maker:
+class _Claiming:
     """Claims room for workers, as Ray Train's controller does."""
 
     def claim(self) -> str:
         group = ray.util.placement_group([{"CPU": 0.01}])
         ray.get(group.ready())
         return str(group.id.hex())
+
+
+@ray.remote(num_cpus=0)
+class Maker(_Claiming):
+    """An actor that dies and leaves its room."""
+
+
+@ray.remote(num_cpus=0)
+class TrainController(_Claiming):
+    """One of the name by which they are known."""
 
 
 def state_of(group: str) -> str:
@@ -54,7 +65,8 @@ def claim_late(actor: str) -> str:
     bundle.unit_resources["CPU"] = 0.01
     with init_grpc_channel(ray.get_runtime_context().gcs_address) as channel:
         gcs_service_pb2_grpc.PlacementGroupInfoGcsServiceStub(channel).CreatePlacementGroup(wanted)
-    faults.wait_until(lambda: state_of(group.hex()) == "CREATED", "the late group is there")
+    there = ("CREATED", "REMOVED")  # the one under test may have found it by now
+    faults.wait_until(lambda: state_of(group.hex()) in there, "the late group is there")
     return str(group.hex())
 
 
@@ -80,6 +92,32 @@ def test_the_room_that_is_claimed_after_its_maker_has_died_is_taken_away(maker: 
         group = claim_late(die(maker))
         sweeper.on_step_begin(0, [])
     assert state_of(group) == "REMOVED"
+
+
+def test_what_is_claimed_a_moment_after_the_last_look_is_taken_away(maker: Any) -> None:
+    """Ray Train gives back the room of workers that failed before it claims other room."""
+    dead, late = die(maker), []
+
+    def claim() -> None:
+        late.append(claim_late(dead))
+
+    with Sweeper():
+        soon = Timer(0.3, claim)
+        soon.start()
+    soon.join()
+    assert [state_of(group) for group in late] == ["REMOVED"]
+
+
+def test_a_maker_that_lives_is_waited_for() -> None:
+    with Sweeper():
+        made = TrainController.remote()
+        group = ray.get(made.claim.remote())  # while the search runs
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+        began = time.monotonic()
+        soon = Timer(2.0, lambda: ray.kill(made))
+        soon.start()
+    assert time.monotonic() - began > 2.0
+    soon.join()
 
 
 def test_what_was_there_before_is_not_touched(maker: Any) -> None:

@@ -114,7 +114,7 @@ def test_two_workers_a_trial_leave_nothing_behind_when_the_time_is_over(
     searching: Searching, first: str | None
 ) -> None:
     """Whichever process dies first when Tune gives back the trial's room; None: as it comes."""
-    more = {"time_budget": "1h", "scaling": {"workers": 2}}
+    more = {"time_budget": "1h", "scaling": {"workers": 2}, "at_once": 1}
     long = replace(searching, trials=None, epochs=4000, more=more)
 
     killed: list[int] = []
@@ -137,7 +137,7 @@ def test_two_workers_a_trial_leave_nothing_behind_when_the_time_is_over(
 def test_two_workers_of_a_trial_that_falls_behind_leave_their_room_to_the_next(
     searching: Searching,
 ) -> None:
-    more = {"scheduler": "asha", "scaling": {"workers": 2}}
+    more = {"scheduler": "asha", "scaling": {"workers": 2}, "at_once": 1}
     bad = replace(searching, rates=(5e-3, 1e-5, 2e-5), epochs=5, more=more)
     before = searches.in_the_cluster()
     bad.here()

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster import lease, liveness
-from cluster.errors import InUseError
+from cluster import lease, liveness, publishing
+from cluster.errors import InUseError, StorageError
 
 
 def test_a_folder_that_is_held_is_refused_and_free_afterwards(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
 
     monkeypatch.setattr(lease, "refuse_held", looked)
     monkeypatch.setattr(liveness, "sign", of_this_thread)
-    monkeypatch.setattr(lease, "time", SimpleNamespace(sleep=settle))
+    monkeypatch.setattr(lease, "time", SimpleNamespace(sleep=settle, monotonic=time.monotonic))
     threads = [threading.Thread(target=begin, name=name) for name in ("first", "second")]
     for thread in threads:
         thread.start()
@@ -74,6 +74,40 @@ def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
         thread.join()
     assert ends["second"] == "held"
     assert "another run began in it at the same time" in ends["first"]
+
+
+def test_a_look_that_took_long_is_not_relied_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may have begun since."""
+    now, looks = 0.0, []
+
+    def look(*_: str) -> None:
+        nonlocal now
+        looks.append(now)
+        now += 3.0 if len(looks) == 1 else 0.01
+
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=lambda _: None)
+    monkeypatch.setattr(lease, "refuse_held", look)
+    monkeypatch.setattr(lease, "time", clock)
+    with lease.held(str(tmp_path / "run"), "output"):
+        assert len(looks) == 2
+
+
+def test_a_folder_that_is_taken_meanwhile_is_not_told_to_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: str) -> None:
+        (tmp_path / lease.SIGN).write_bytes(liveness.sign())
+        raise StorageError("it already holds files; remove it")
+
+    lease.refuse_taken(str(tmp_path), "output")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="already holds files"):
+        lease.refuse_taken(str(tmp_path), "output")
+    monkeypatch.setattr(publishing, "refuse_used", taken)
+    with pytest.raises(InUseError, match="another run is at work in it"):
+        lease.refuse_taken(str(tmp_path), "output")
 
 
 def test_a_sign_that_became_another_runs_is_left_to_it(tmp_path: Path) -> None:

@@ -148,6 +148,29 @@ def test_what_cannot_be_read_is_refused_by_its_location(tmp_path: Path) -> None:
         storage.read_json(f"{tmp_path}/broken")
 
 
+def test_a_file_that_is_replaced_by_a_shorter_one_while_it_is_read_comes_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, shorter = tmp_path / "file", tmp_path / "shorter"
+    file.write_bytes(b"as it was")
+    shorter.write_bytes(b"now")
+    fs, path = storage.filesystem(str(file))
+
+    class Replaced:
+        def __getattr__(self, name: str) -> object:
+            return getattr(fs, name)
+
+        def open_input_file(self, path: str) -> object:
+            opened = fs.open_input_file(path)
+            if shorter.exists():
+                shorter.replace(path)
+            return opened
+
+    monkeypatch.setattr(storage, "filesystem", lambda _: (Replaced(), path))
+    assert storage.read_bytes(str(file)) == b"as it was"
+    assert storage.read_bytes(str(file)) == b"now"
+
+
 # Writing.
 
 

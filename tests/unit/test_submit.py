@@ -158,6 +158,50 @@ def test_the_command_ends_as_its_job_ended(
     assert len(client.sent) == 1
 
 
+class Broken(Client):
+    """One whose log breaks off, and which does not answer for a moment after it."""
+
+    def __init__(self, *looks: str | Exception) -> None:
+        super().__init__(exit_code=3)
+        self.looks = iter(looks)
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        yield "Reading\n"
+        raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+
+    def get_job_info(self, _: str) -> Any:
+        look = next(self.looks)
+        if isinstance(look, Exception):
+            raise look
+        self.info.status = look
+        return self.info
+
+    def get_job_logs(self, _: str) -> str:
+        return 'Reading\n{"rows": 3}\n'
+
+
+def test_a_job_whose_log_breaks_off_is_waited_for_and_the_rest_of_it_is_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submit, "LOOK_S", 0.0)
+    client = Broken("RUNNING", ConnectionError("refused"), "RUNNING", "FAILED")
+    assert send(monkeypatch, client, "--", "true") == 3
+    said = capsys.readouterr()
+    assert said.out == 'Reading\n{"rows": 3}\n'
+    assert said.err.count("The log of job raysubmit_1 broke off") == 1
+
+
+def test_a_job_whose_cluster_does_not_answer_any_more_is_given_up_in_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submit, "LOOK_S", 0.0)
+    monkeypatch.setattr(submit, "PATIENCE_S", 0.0)
+    assert send(monkeypatch, Broken(*[ConnectionError("refused")] * 2), "--", "true") == 1
+    said = capsys.readouterr()
+    assert "http://head:8265 does not answer any more: refused The job may go on." in said.err
+    assert "Traceback" not in said.err
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
