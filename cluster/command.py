@@ -82,11 +82,11 @@ def run(
         if result is not None:
             print(json.dumps(result, ensure_ascii=False, default=str), flush=True)
     except BrokenPipeError:
-        code = code if not _nobody_reads() else READER_LEFT
+        code = code if not nobody_reads() else READER_LEFT
     sys.exit(code)
 
 
-def _nobody_reads() -> bool:
+def nobody_reads() -> bool:
     """Whether standard output leads nowhere, as with `| head`; what is left for it is dropped."""
     pipe = select.poll()
     pipe.register(sys.stdout, 0)  # asks for nothing but whether the other end is gone
@@ -109,7 +109,7 @@ def _attempt(
     except KeyboardInterrupt:
         return 130, {"error": "Interrupted.", "error_type": "KeyboardInterrupt"}
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
+        if isinstance(error, BrokenPipeError) and nobody_reads():
             return READER_LEFT, None
         known = user_error_in(error)
         if known is None:

@@ -17,13 +17,18 @@ SIGN = ".running"
 # Of runs that looked at the same moment and found nobody, the last to write its sign holds the
 # folder. Each waits longer than any of them may take between its look and its sign.
 SETTLE_S = 0.5
+_LOOKS = 3  # at most; every one of them may take long, where the storage is far away
 
 
 @contextmanager
 def held(uri: str, key: str) -> Iterator[None]:
     """Holds the folder at `uri` for the length of the block; InUseError if another run does."""
     place, sign = storage.join(uri, SIGN), liveness.sign()
-    _refuse_held_just_now(uri, key)
+    for _ in range(_LOOKS):
+        began = time.monotonic()
+        refuse_held(uri, key)
+        if time.monotonic() - began <= SETTLE_S / 2:
+            break  # else another may have begun since the answer was given
 
     def is_mine() -> bool:
         return storage.is_file(place) and storage.read_bytes(place) == sign
@@ -34,7 +39,8 @@ def held(uri: str, key: str) -> Iterator[None]:
             storage.write_bytes(place, sign)
 
     storage.write_bytes(place, sign)
-    time.sleep(SETTLE_S)
+    # A store that is slow for this run is slow for others, too.
+    time.sleep(max(SETTLE_S, 2 * (time.monotonic() - began)))
     if not is_mine():
         raise InUseError(f"--{key} {uri}: another run began in it at the same time.")
     try:
@@ -56,15 +62,6 @@ def refuse_taken(uri: str, key: str) -> None:
     except StorageError:
         refuse_held(uri, key)  # another run may have begun since
         raise
-
-
-def _refuse_held_just_now(uri: str, key: str) -> None:
-    """Looks until a look did not take so long that another may have begun since."""
-    took = SETTLE_S
-    while took > SETTLE_S / 2:
-        began = time.monotonic()
-        refuse_held(uri, key)
-        took = time.monotonic() - began
 
 
 def refuse_held(uri: str, key: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import haproxy, raylets, state
-from cluster.errors import ResourceError
+from cluster.errors import ResourceError, SwitchyardError
 from cluster.session import say
 
 # For a head that runs and is too busy to answer; a dashboard takes some 10 s to start.
@@ -18,11 +18,19 @@ PATIENCE_S = 60.0
 
 def is_up(written: dict[str, Any]) -> bool:
     """Whether the cluster answers. As long as its head runs it is asked again: one look that took
-    too long must not end a cluster with all that it does."""
-    limit = time.monotonic() + PATIENCE_S
+    too long must not end a cluster with all that it does. SwitchyardError if it stays silent."""
+    limit, told = time.monotonic() + PATIENCE_S, False
     while not state.answers(written):
-        if time.monotonic() > limit or not raylets.head_runs(written["temp"]):
+        if not raylets.head_runs(written["temp"]):
             return False
+        if not told:
+            say(f"The cluster's head runs, but {written['dashboard']} does not answer yet …")
+        told = True
+        if time.monotonic() > limit:
+            raise SwitchyardError(
+                f"The cluster's head runs, but {written['dashboard']} has not answered for "
+                f"{PATIENCE_S:.0f} s. Wait for it, or end it: python -m cluster.local down."
+            )
         time.sleep(0.2)
     return True
 
@@ -45,12 +53,12 @@ def begin(written: dict[str, Any]) -> None:
 
 
 def complete(written: dict[str, Any]) -> None:
-    """Starts others in the place of nodes that are gone; ResourceError if it is not known how many
-    there are."""
+    """Starts others in the place of nodes that are gone; SwitchyardError if it is not known how
+    many there are."""
     limit = time.monotonic() + PATIENCE_S
     while (alive := state.alive_nodes(written)) is None:
         if time.monotonic() > limit:
-            raise ResourceError(
+            raise SwitchyardError(
                 f"{written['dashboard']} does not say which nodes are alive. Run this again, or "
                 "end the cluster first: python -m cluster.local down."
             )

@@ -151,13 +151,21 @@ def _below(
         raise StorageError(f"{uri} cannot be reached: {error}") from None
 
 
+def _read(fs: pafs.FileSystem, path: str) -> bytes:
+    with fs.open_input_file(path) as file:
+        # Its size given, a file on S3 is read in one go; without, in many small requests. That of
+        # what was opened: another file may be put in its place.
+        return bytes(file.read(file.size()))
+
+
 def read_bytes(uri: str) -> bytes:
     fs, path = filesystem(uri)
     try:
-        with fs.open_input_file(path) as file:
-            # Its size given, a file on S3 is read in one go; without, in many small requests. That
-            # of the file which was opened: another one may be put in its place.
-            return bytes(file.read(file.size()))
+        try:
+            return _read(fs, path)
+        except FileNotFoundError:
+            # Google's store does not find what was replaced between its size and its content.
+            return _read(fs, path)
     except FileNotFoundError:
         raise StorageError(f"{uri} does not exist.") from None
     except OSError as error:

@@ -67,9 +67,11 @@ def submit(settings: Submit, words: Sequence[str]) -> int:
     say(f"Job {job}: sent {size / MIB:.1f} MiB to {address}.")
     try:
         info = _end_of(client, job, address, *asyncio.run(_follow(client, job)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError) as left:
+        if isinstance(left, BrokenPipeError) and not command.nobody_reads():
+            raise
         say(f"The job goes on. To stop it: ray job stop {job} --address {address}")
-        return 130
+        return 130 if isinstance(left, KeyboardInterrupt) else command.READER_LEFT
     if info.driver_exit_code is not None:
         return int(info.driver_exit_code)
     say(f"Job {job} ended as {info.status}: {info.message or 'Ray gives no reason.'}")
@@ -158,28 +160,33 @@ async def _follow(client: Any, job: str) -> tuple[int, bool]:
 def _end_of(client: Any, job: str, address: str, said: int, whole: bool) -> Any:
     """What Ray knows of a job that has ended. Where its log broke off it is waited for, and what
     it said beyond `said` characters is printed."""
+    if not whole:
+        say(f"The log of job {job} broke off; what is missing comes at its end …")
     limit = time.monotonic() + PATIENCE_S
-    told = False
     while True:
         try:
             info = client.get_job_info(job)
-            is_over = str(info.status) in ENDED
-            rest = client.get_job_logs(job)[said:] if is_over and not whole else ""
         except (OSError, RuntimeError) as error:
             if time.monotonic() > limit:
                 raise SwitchyardError(
-                    f"The log of job {job} broke off, and the cluster at {address} does not "
-                    f"answer any more: {error} The job may go on."
+                    f"It is not known how job {job} ends: {address} does not say so any more "
+                    f"({error}). Ask again: ray job status {job} --address {address}"
                 ) from error
         else:
-            if is_over:
-                sys.stdout.write(rest)
-                return info
             limit = time.monotonic() + PATIENCE_S
-        if not told:
-            say(f"The log of job {job} broke off; what is missing comes at its end …")
-        told, whole = True, False
+            if str(info.status) in ENDED:
+                if not whole:
+                    sys.stdout.write(_rest(client, job, said))
+                return info
         time.sleep(LOOK_S)
+
+
+def _rest(client: Any, job: str, said: int) -> str:
+    try:
+        return str(client.get_job_logs(job))[said:]
+    except (OSError, RuntimeError) as error:  # the node that has it may be gone: the end is known
+        say(f"warning: the rest of the log of job {job} cannot be read: {error}")
+        return ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from ray.util.placement_group import (
 )
 
 from tests.integration import faults
+from tuning import leftovers
 from tuning.leftovers import Sweeper
 
 
@@ -94,8 +95,11 @@ def test_the_room_that_is_claimed_after_its_maker_has_died_is_taken_away(maker: 
     assert state_of(group) == "REMOVED"
 
 
-def test_what_is_claimed_a_moment_after_the_last_look_is_taken_away(maker: Any) -> None:
+def test_what_is_claimed_a_moment_after_the_last_look_is_taken_away(
+    maker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ray Train gives back the room of workers that failed before it claims other room."""
+    monkeypatch.setattr(leftovers, "_QUIET_S", 5.0)
     dead, late = die(maker), []
 
     def claim() -> None:

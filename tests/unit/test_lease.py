@@ -66,7 +66,7 @@ def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
 
     monkeypatch.setattr(lease, "refuse_held", looked)
     monkeypatch.setattr(liveness, "sign", of_this_thread)
-    monkeypatch.setattr(lease, "time", SimpleNamespace(sleep=settle, monotonic=time.monotonic))
+    monkeypatch.setattr(lease, "time", SimpleNamespace(sleep=settle, monotonic=lambda: 0.0))
     threads = [threading.Thread(target=begin, name=name) for name in ("first", "second")]
     for thread in threads:
         thread.start()
@@ -76,22 +76,28 @@ def test_of_two_that_begin_at_the_same_moment_one_holds_the_folder(
     assert "another run began in it at the same time" in ends["first"]
 
 
-def test_a_look_that_took_long_is_not_relied_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another may have begun since."""
-    now, looks = 0.0, []
+@pytest.mark.parametrize(
+    ("takes", "looks", "settles"),
+    [((0.01,), 1, 0.5), ((3.0, 0.01), 2, 0.5), ((1.0, 1.0, 1.0), 3, 2.0)],
+    ids=["fast", "a stall", "far away"],
+)
+def test_a_look_that_took_long_is_not_relied_on_and_a_slow_store_is_given_time(
+    takes: tuple[float, ...], looks: int, settles: float,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Another may have begun since the answer was given, or may be as slow."""
+    now, count, slept = 0.0, 0, []
 
     def look(*_: str) -> None:
-        nonlocal now
-        looks.append(now)
-        now += 3.0 if len(looks) == 1 else 0.01
+        nonlocal now, count
+        now, count = now + takes[count], count + 1
 
-    clock = SimpleNamespace(monotonic=lambda: now, sleep=lambda _: None)
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=slept.append)
     monkeypatch.setattr(lease, "refuse_held", look)
     monkeypatch.setattr(lease, "time", clock)
     with lease.held(str(tmp_path / "run"), "output"):
-        assert len(looks) == 2
+        pass
+    assert (count, slept) == (looks, [settles])
 
 
 def test_a_folder_that_is_taken_meanwhile_is_not_told_to_be_removed(

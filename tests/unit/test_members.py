@@ -7,7 +7,7 @@ import pytest
 
 from cluster import members, raylets
 from cluster import state as state_module
-from cluster.errors import ResourceError
+from cluster.errors import ResourceError, SwitchyardError
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_nothing_is_started_where_nobody_says_what_is_alive(
     written: dict[str, Any], launched: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "PATIENCE_S", 0.3)
-    with pytest.raises(ResourceError, match="7002 does not say which nodes are alive"):
+    with pytest.raises(SwitchyardError, match="7002 does not say which nodes are alive"):
         members.complete(written)
     assert launched == {}
 
@@ -126,4 +126,5 @@ def test_a_cluster_that_is_too_busy_to_answer_is_up_as_long_as_its_head_runs(
     assert is_up([False, False, True], runs=True)
     assert not is_up([False], runs=False)
     monkeypatch.setattr(members, "PATIENCE_S", 0.0)
-    assert not is_up([False, False], runs=True)
+    with pytest.raises(SwitchyardError, match="7002 has not answered for 0 s"):
+        is_up([False, False], runs=True)

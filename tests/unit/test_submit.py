@@ -191,6 +191,20 @@ def test_a_job_whose_log_breaks_off_is_waited_for_and_the_rest_of_it_is_shown(
     assert said.err.count("The log of job raysubmit_1 broke off") == 1
 
 
+def test_the_end_of_a_job_counts_also_where_its_log_is_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(_: str) -> str:
+        raise RuntimeError("its node is dead")
+
+    client = Broken("FAILED")
+    monkeypatch.setattr(client, "get_job_logs", gone)
+    assert send(monkeypatch, client, "--", "true") == 3
+    said = capsys.readouterr()
+    assert said.out == "Reading\n"
+    assert "the rest of the log of job raysubmit_1 cannot be read: its node is dead" in said.err
+
+
 def test_a_job_whose_cluster_does_not_answer_any_more_is_given_up_in_a_sentence(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +212,8 @@ def test_a_job_whose_cluster_does_not_answer_any_more_is_given_up_in_a_sentence(
     monkeypatch.setattr(submit, "PATIENCE_S", 0.0)
     assert send(monkeypatch, Broken(*[ConnectionError("refused")] * 2), "--", "true") == 1
     said = capsys.readouterr()
-    assert "http://head:8265 does not answer any more: refused The job may go on." in said.err
+    assert "It is not known how job raysubmit_1 ends: http://head:8265 does not say" in said.err
+    assert "(refused). Ask again: ray job status raysubmit_1" in said.err
     assert "Traceback" not in said.err
 
 
