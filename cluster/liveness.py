@@ -23,9 +23,15 @@ DEAD_AFTER_S = 90.0  # several renewals missed
 
 def sign(commit: Sequence[str] = ()) -> bytes:
     """The sign of this process; `commit` are the files that will make its folder whole."""
-    started = psutil.Process().create_time()
-    found = {"host": _host(), "pid": os.getpid(), "start": started, "commit": list(commit)}
+    started = _start(os.getpid())
+    found = {"host": _host(), "pid": os.getpid(), "start_s": started, "commit": list(commit)}
     return json.dumps(found).encode()
+
+
+def _start(pid: int) -> float:
+    """When a process was started, in seconds since its machine was: no step of the clock, which
+    moves both, makes it another one. Raises psutil.Error."""
+    return float(psutil.Process(pid).create_time() - psutil.boot_time())
 
 
 def _host() -> str:
@@ -43,13 +49,13 @@ def is_gone(sign_of_owner: bytes, age_s: float) -> bool:
     """Whether the owner of a sign, last renewed `age_s` seconds ago, is known to be dead."""
     try:
         owner = json.loads(sign_of_owner)
-        host, pid, started = owner["host"], int(owner["pid"]), float(owner["start"])
+        host, pid, started = owner["host"], int(owner["pid"]), float(owner["start_s"])
     except (ValueError, TypeError, KeyError):
         return age_s > DEAD_AFTER_S
     if host != _host():
         return age_s > DEAD_AFTER_S
     try:
-        return abs(psutil.Process(pid).create_time() - started) > 1.0
+        return abs(_start(pid) - started) > 0.5
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:

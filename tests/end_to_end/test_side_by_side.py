@@ -122,22 +122,28 @@ def test_a_preparation_and_a_training_end_while_another_goes_on_beside_an_endpoi
     endpoint: Endpoint, prepared: Path, tiny_model: Path, load: Traffic
 ) -> None:
     log = (endpoint.home / "long.log").open("wb")
-    # Far longer than all else here: the cluster ends it when it goes down.
+    # Far longer than all else here.
     command = words(*training(endpoint, tiny_model, "long", 20_000))
     long = subprocess.Popen(
         [sys.executable, "-m", "cluster.submit", *command],
         cwd=endpoint.home, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    checkpoints = endpoint.home / "long" / "checkpoints"
-    until(lambda: any(checkpoints.glob("epoch-*")), "the first epoch", 120)
-    mark, newest = load.mark(), max(each.name for each in checkpoints.glob("epoch-*"))
-    said, told = submit(endpoint, *preparation(endpoint, "again"))
-    trained, plan = submit(endpoint, *training(endpoint, tiny_model, "short", 3))
-    assert max(each.name for each in checkpoints.glob("epoch-*")) > newest, "the training goes on"
-    assert long.poll() is None
-    assert said["train"] + said["validation"] + said["test"] == 180
-    assert "others hold 1.5: leaves 0 to other jobs" in told
-    assert trained["epochs"] == 3
-    assert min(float(held) for _, held, _ in CLAIMS.findall(plan)) >= 1.5
-    note("jobs beside a training and an endpoint", summary(load.since(mark)))
+    try:
+        checkpoints = endpoint.home / "long" / "checkpoints"
+        until(lambda: any(checkpoints.glob("epoch-*")), "the first epoch", 120)
+        mark, newest = load.mark(), max(each.name for each in checkpoints.glob("epoch-*"))
+        said, told = submit(endpoint, *preparation(endpoint, "again"))
+        trained, plan = submit(endpoint, *training(endpoint, tiny_model, "short", 3))
+        assert max(each.name for each in checkpoints.glob("epoch-*")) > newest, (
+            "the training goes on"
+        )
+        assert long.poll() is None
+        assert said["train"] + said["validation"] + said["test"] == 180
+        assert "others hold 1.5: leaves 0 to other jobs" in told
+        assert trained["epochs"] == 3
+        assert min(float(held) for _, held, _ in CLAIMS.findall(plan)) >= 1.5
+        note("jobs beside a training and an endpoint", summary(load.since(mark)))
+    finally:  # the job itself ends with its cluster
+        long.terminate()
+        long.wait(60)

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster import liveness, publishing, storage
@@ -184,6 +185,15 @@ def test_of_another_machine_the_age_of_the_sign_tells() -> None:
     assert not liveness.is_gone(b"not a sign", 30.0)
     assert liveness.is_gone(b"not a sign", liveness.DEAD_AFTER_S + 1)
     assert not liveness.is_gone(liveness.sign(), 1e6)
+
+
+def test_a_step_of_the_clock_makes_no_writer_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    sign, booted = liveness.sign(), psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 7.0)
+    assert psutil.boot_time() == booted + 7.0
+    assert not liveness.is_gone(sign, 1e6)
+    other = json.loads(sign) | {"start_s": json.loads(sign)["start_s"] - 1.0}
+    assert liveness.is_gone(json.dumps(other).encode(), 0.0), "another process of this id"
 
 
 def test_a_sign_is_renewed_until_the_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
