@@ -6,13 +6,12 @@ would overwrite each other's, and its template binds the metrics and the statist
 interface. A binary of our own, a script before the real one, rewrites those two lines.
 """
 
-import contextlib
 import os
-import random
 import shlex
-import socket
 import sys
 from pathlib import Path
+
+from cluster.ports import lasting_port
 
 # In the environment of every process of a Ray that we started, and only there.
 MARK = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
@@ -47,7 +46,6 @@ exec BINARY "$@"
 """
 
 
-_GIVEN: set[int] = set()
 # Lines that keep their address: those of the front, up to and with its own `bind`.
 _BUT_THE_FRONT = "/^frontend http_frontend$/,/bind /!"
 
@@ -89,20 +87,3 @@ def environment(folder: Path, *, open_front: bool = False) -> dict[str, str]:
     draft.chmod(0o700)
     draft.replace(script)  # in one step: another node's HAProxy may be reloaded by it just now
     return found | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(script)}
-
-
-def lasting_port() -> int:
-    """A port of loopback that is free now, that no connection is given by chance later on, and that
-    this process was not given before: whoever it is for binds it seconds later, HAProxy only when
-    something is deployed. Ray's own ranges begin at 10,002, 30,000 and 40,000, and the kernel draws
-    from 32,768 on."""
-    for port in random.SystemRandom().sample(range(20_000, 30_000), 1_000):
-        if port in _GIVEN:
-            continue
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            _GIVEN.add(port)
-            return port
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

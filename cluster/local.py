@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster import command, haproxy, logs, members, overview, raylets, secret, state
+from cluster import command, logs, members, overview, ports, raylets, secret, state
 from cluster.errors import SettingError
 from cluster.session import say
 
@@ -129,7 +129,7 @@ def _new(settings: Up) -> dict[str, Any]:
     identity = hashlib.sha256(f"{Path.cwd()}{time.time()}".encode()).hexdigest()[:8]
     dashboard_port = raylets.dashboard_port(settings.dashboard_port)
     return {
-        "address": f"127.0.0.1:{haproxy.lasting_port()}",
+        "address": f"127.0.0.1:{ports.lasting_port()}",
         "dashboard": f"http://127.0.0.1:{dashboard_port}",
         "temp": f"/tmp/sy-{identity}/r",  # short: sockets below it have 107 bytes for their path
         "nodes": settings.nodes,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster import haproxy, raylets, state
+from cluster import ports, raylets, state
 from cluster.errors import ResourceError, SwitchyardError
 from cluster.session import say
 
@@ -79,7 +79,7 @@ def logs(written: dict[str, Any]) -> list[Path]:
 def _start(written: dict[str, Any], numbers: range, alive: int = 0) -> None:
     temp = Path(written["temp"])
     for count, number in enumerate(numbers, start=alive + 1):
-        agent = haproxy.lasting_port()
+        agent = ports.lasting_port()
         words = [*_words(written, head=number == 0), f"--dashboard-agent-listen-port={agent}"]
         node = raylets.launch(temp, f"node-{number}", words)
         # One after the other: what they look for free ports with knows nothing of the others.

@@ -19,7 +19,8 @@ import psutil
 
 from cluster import haproxy
 from cluster.errors import ResourceError, SwitchyardError
-from cluster.haproxy import MARK, lasting_port
+from cluster.haproxy import MARK
+from cluster.ports import lasting_port
 from cluster.session import COMMON_ENVIRONMENT, LOOPBACK, SERVE_ENVIRONMENT
 
 START_LIMIT_S = 120

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import psutil
 from ray import serve
 
-from cluster import haproxy, resources, session, sharing
+from cluster import ports, resources, session, sharing
 from jobs import passes
 from tests.benchmarks import load
 
@@ -157,7 +157,7 @@ def main() -> None:
     nodes, slots = len(session.nodes()), sharing.at_once()
     found: dict[str, Any] = {"slots": slots, "tasks": preparation(nodes, slots)}
     found["transfer_ms"] = transfer_ms()
-    port = haproxy.lasting_port()
+    port = ports.lasting_port()
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     found["replicas"] = [replicas(nodes, rate, folder, port) for rate in RATES]
     print(json.dumps(found))

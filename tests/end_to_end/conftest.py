@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.haproxy import lasting_port
+from cluster.ports import lasting_port
 from tests.end_to_end import chromium
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import haproxy, node_limits, raylets, secret, state
+from cluster import node_limits, ports, raylets, secret, state
 from tests.conftest import job_json
 from tests.end_to_end.conftest import ROOT, run_module
 
@@ -28,10 +28,10 @@ NODES = {
 def growing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address for jobs of a cluster without a CPU that may grow to two nodes of one each."""
     token = secret.ensure_token()
-    temp = Path("/tmp") / f"sy-grow-{haproxy.lasting_port()}"
+    temp = Path("/tmp") / f"sy-grow-{ports.lasting_port()}"
     temp.mkdir(mode=0o700)
-    address = f"127.0.0.1:{haproxy.lasting_port()}"
-    dashboard, agent = haproxy.lasting_port(), haproxy.lasting_port()
+    address = f"127.0.0.1:{ports.lasting_port()}"
+    dashboard, agent = ports.lasting_port(), ports.lasting_port()
     config = {
         "cluster_name": "from-zero",
         "max_workers": 2,

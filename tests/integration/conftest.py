@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import session
-from cluster.haproxy import lasting_port
+from cluster.ports import lasting_port
 from tests.integration import s3
 
 S3_PORT = lasting_port()

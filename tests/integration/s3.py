@@ -22,7 +22,7 @@ from unittest import mock
 
 import pytest
 
-from cluster.haproxy import lasting_port
+from cluster.ports import lasting_port
 
 BUCKET = "switchyard-tests"
 START_SECONDS = 60

@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 
 from cluster.errors import ResourceError, SettingError, StorageError
-from cluster.haproxy import lasting_port
+from cluster.ports import lasting_port
 from jobs import trainer
 from jobs.checkpoints import Shelf, newest_sound, position_of
 from jobs.classifier.progress import Metrics, Position

